@@ -1,0 +1,213 @@
+"""Every component by name. A new one costs its own file and one line here.
+
+A line maps a name to ``module:object``. Nothing is imported until it is used: lists and cards
+are read from the source text. Installed packages add their own lines through entry points of the
+groups ``aresbench.attacks``, ``aresbench.corruptions``, ``aresbench.datasets`` and
+``aresbench.models``.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+import sys
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from aresbench.core.errors import SpecError, UnknownName, did_you_mean
+
+TABLES: dict[str, dict[str, str]] = {
+    "attacks": {
+        "fgsm": "aresbench.attacks.fgsm:FGSM",
+        "pgd": "aresbench.attacks.pgd:PGD",
+        "apgd-ce": "aresbench.attacks.apgd:APGDCE",
+        "square": "aresbench.attacks.square:Square",
+        "fmn": "aresbench.attacks.fmn:FMN",
+    },
+    "corruptions": {
+        "gaussian_noise": "aresbench.corruptions.noise:GaussianNoise",
+        "defocus_blur": "aresbench.corruptions.blur:DefocusBlur",
+        "fog": "aresbench.corruptions.weather:Fog",
+        "brightness": "aresbench.corruptions.digital:Brightness",
+        "jpeg_compression": "aresbench.corruptions.digital:JpegCompression",
+    },
+    "datasets": {
+        "samples": "aresbench.data.samples:Samples",
+        "imagenet": "aresbench.data.imagenet:ImageNet",
+        "folder": "aresbench.data.folder:Folder",
+        "npz": "aresbench.data.npz:Npz",
+        "digits": "aresbench.data.digits:Digits",
+        "cifar10": "aresbench.data.cifar:CIFAR10",
+        "fashion-mnist": "aresbench.data.fashion_mnist:FashionMNIST",
+    },
+    "models": {
+        "samples": "aresbench.models.sources.samples:SamplesSource",
+        "timm": "aresbench.models.sources.timm:TimmSource",
+    },
+}
+
+SINGULAR = {"attacks": "attack", "corruptions": "corruption", "datasets": "dataset", "models": "model source"}
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is known of a component without importing it.
+
+    Args:
+        kind: table name, e.g. ``attacks``.
+        name: registered name.
+        path: ``module:object``.
+        summary: first line of the docstring.
+        doc: the whole docstring.
+        settings: field name → default, as written in the source (``""``: no default).
+        facts: class attributes that are plain literals (norms, access, paper …).
+    """
+
+    kind: str
+    name: str
+    path: str
+    summary: str = ""
+    doc: str = ""
+    settings: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@cache
+def _plugins(kind: str) -> dict[str, str]:
+    found = importlib.metadata.entry_points(group=f"aresbench.{kind}")
+    return {point.name: point.value for point in found}
+
+
+def table(kind: str) -> dict[str, str]:
+    """Name → ``module:object`` of every registered component of a kind, built-ins first."""
+    return {**TABLES[kind], **{n: p for n, p in _plugins(kind).items() if n not in TABLES[kind]}}
+
+
+def find(kind: str, name: str) -> Any:
+    """Import and return the component called ``name``, or the object at ``./file.py:Object`` or ``package.module:Object``.
+
+    Raises:
+        UnknownName: no such name (the nearest right one is named), file, module or object.
+    """
+    entries = table(kind)
+    if name in entries:
+        return _import_object(entries[name], kind)
+    if ":" in name:
+        return _import_object(name, kind)
+    raise UnknownName(
+        f"there is no {SINGULAR[kind]} called {name!r}",
+        did_you_mean(name, entries) or f"`aresbench list {kind}` shows them all",
+    )
+
+
+def _import_object(path: str, kind: str) -> Any:
+    where, _, attribute = path.rpartition(":")
+    if not where or not attribute.isidentifier():
+        raise SpecError(f"{path!r} does not name an object", "write ./file.py:Object or package.module:Object")
+    module = load_file(Path(where)) if where.endswith(".py") else _import_module(where, kind)
+    if not hasattr(module, attribute):
+        public = [n for n in vars(module) if not n.startswith("_")]
+        raise UnknownName(f"{where} has no {attribute!r}", did_you_mean(attribute, public))
+    return getattr(module, attribute)
+
+
+def _import_module(name: str, kind: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (name == error.name or name.startswith(error.name + ".")):
+            raise
+        raise UnknownName(
+            f"there is no module {name!r}", f"check the spelling; for a file write ./{name.replace('.', '/')}.py:Object"
+        ) from None
+
+
+def load_file(path: Path) -> ModuleType:
+    """Import a Python file by its path, once per path.
+
+    Raises:
+        UnknownName: no such file.
+    """
+    full = path.expanduser().resolve()
+    if not full.is_file():
+        raise UnknownName(f"there is no file {path}", f"the path is relative to {Path.cwd()}")
+    name = f"_aresbench_file_{full.stem}_{abs(hash(str(full))):x}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, full)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def card(kind: str, name: str) -> Card:
+    """Read a component's card from its source text, without importing it.
+
+    Raises:
+        UnknownName: no such name.
+    """
+    path = table(kind).get(name)
+    if path is None:
+        raise UnknownName(
+            f"there is no {SINGULAR[kind]} called {name!r}",
+            did_you_mean(name, table(kind)) or f"`aresbench list {kind}` shows them all",
+        )
+    module, _, attribute = path.rpartition(":")
+    source = _source_of(module)
+    tree = ast.parse(source) if source else ast.Module([], [])
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == attribute:
+            return _read_card(kind, name, path, node)
+    return Card(kind, name, path)
+
+
+def _source_of(module: str) -> str | None:
+    """Source text of a module found without importing its parents (their __init__ may be heavy)."""
+    parts = module.split(".")
+    top = importlib.util.find_spec(parts[0])
+    if top is None:
+        return None
+    if len(parts) == 1:
+        return Path(top.origin).read_text("utf-8") if top.origin else None
+    for root in top.submodule_search_locations or ():
+        base = Path(root, *parts[1:])
+        for candidate in (base.with_suffix(".py"), base / "__init__.py"):
+            if candidate.is_file():
+                return candidate.read_text("utf-8")
+    return None
+
+
+def _read_card(kind: str, name: str, path: str, node: ast.ClassDef | ast.FunctionDef) -> Card:
+    doc = inspect.cleandoc(ast.get_docstring(node) or "")
+    settings: dict[str, str] = {}
+    facts: dict[str, Any] = {}
+    for item in node.body:
+        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
+            if "ClassVar" in ast.unparse(item.annotation):
+                _add_fact(facts, item.target.id, item.value)
+            else:
+                settings[item.target.id] = ast.unparse(item.value) if item.value else ""
+        elif isinstance(item, ast.Assign) and isinstance(item.targets[0], ast.Name):
+            _add_fact(facts, item.targets[0].id, item.value)
+    return Card(kind, name, path, doc.split("\n")[0], doc, settings, facts)
+
+
+def _add_fact(facts: dict[str, Any], key: str, value: ast.expr | None) -> None:
+    if value is None:
+        return
+    try:
+        facts[key] = ast.literal_eval(value)
+    except ValueError:
+        return  # a computed attribute is no plain fact
