@@ -1,0 +1,49 @@
+"""ARES-Bench: how robust is an image classifier?
+
+The front door. Importing it is instant: each name below is fetched from its room on first use, so
+that nothing heavy (torch, numpy, pandas) is imported before it is needed.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# name → (module, attribute). `report` is not here: the room `aresbench.report` is itself callable.
+_DOORS: dict[str, tuple[str, str]] = {
+    "AresError": ("aresbench.core.errors", "AresError"),
+    "Classifier": ("aresbench.models.classifier", "Classifier"),
+    "Task": ("aresbench.core.task", "Task"),
+    "attack": ("aresbench.engine.attack", "attack"),
+    "compare": ("aresbench.report.compare", "compare"),
+    "corrupt": ("aresbench.engine.corrupt", "corrupt"),
+    "evaluate": ("aresbench.engine.evaluate", "evaluate"),
+    "load_dataset": ("aresbench.data.load", "load_dataset"),
+    "load_model": ("aresbench.models.load", "load_model"),
+}
+_ROOMS = ("report",)
+
+__all__ = ["__version__", *_DOORS, *_ROOMS]
+
+if TYPE_CHECKING:
+    from aresbench.core.errors import AresError as AresError
+
+
+def __getattr__(name: str) -> Any:
+    if name in _DOORS:
+        module, attribute = _DOORS[name]
+        value = getattr(importlib.import_module(module), attribute)
+        globals()[name] = value
+        return value
+    if name in _ROOMS:
+        return importlib.import_module(f"aresbench.{name}")
+    from aresbench.core.errors import did_you_mean
+
+    hint = did_you_mean(name, __all__)
+    raise AttributeError(f"module 'aresbench' has no attribute {name!r}" + (f"; {hint}" if hint else ""))
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
