@@ -99,8 +99,18 @@ class Problem(Protocol):
         """
         ...
 
-    def offer(self, x: Tensor, logits: Tensor, owner: Tensor | None = None) -> None:
-        """Propose candidates together with the logits already asked for at those points."""
+    def offer(
+        self, x: Tensor, logits: Tensor | None = None, owner: Tensor | None = None, step: Tensor | None = None
+    ) -> None:
+        """Propose candidates, with the logits already asked for at those points.
+
+        Args:
+            x: [M, C, H, W] candidates.
+            logits: [M, K] the model's answer there; ``None`` leaves it to the engine to ask where
+                the goal needs it (used for a last iterate).
+            owner: [M] int64, the image each candidate belongs to; default: row i is image i.
+            step: [M] int64, updates made before this point was reached; default: the state's ``t``.
+        """
         ...
 
     def adversarial(self, logits: Tensor, owner: Tensor | None = None) -> Tensor:

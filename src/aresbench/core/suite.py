@@ -1,0 +1,135 @@
+"""Tasks and suites: a task is a dataset under a threat; a suite is a versioned list of tasks."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from aresbench.core.errors import SpecError, UnknownName, did_you_mean
+from aresbench.core.threat import Threat, parse_threat
+
+
+@dataclass(frozen=True)
+class Task:
+    """One column of a benchmark: a dataset under a threat.
+
+    Args:
+        dataset: dataset spec, e.g. ``samples`` or ``folder:/photos``.
+        threat: what happens to its images; a text is parsed.
+        name: how tables call it; default: the threat's short name.
+        n: how many images of the published order; ``None``: all.
+    """
+
+    dataset: str
+    threat: Threat
+    name: str = ""
+    n: int | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.threat, str):
+            object.__setattr__(self, "threat", parse_threat(self.threat))
+        if not self.name:
+            object.__setattr__(self, "name", self.threat.title)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A versioned list of tasks with a headline metric.
+
+    Args:
+        name, version, title: what it is called.
+        tasks: in the order in which tables show them.
+        models: models it runs on when the user names none.
+        headline: the task whose score ranks models.
+    """
+
+    name: str
+    version: int
+    title: str
+    tasks: tuple[Task, ...]
+    models: tuple[str, ...] = ()
+    headline: str = ""
+
+    def hash(self) -> str:
+        """Short hash of what is measured: datasets, image counts and threats in order."""
+        text = "\n".join(f"{t.dataset}\t{t.n}\t{t.threat}" for t in self.tasks)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def suite_names() -> list[str]:
+    """Names of the built-in suites."""
+    folder = resources.files("aresbench") / "suites"
+    return sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith(".toml"))
+
+
+def load_suite(name: str) -> Suite:
+    """A built-in suite by name, or one of the user's own from a ``.toml`` file.
+
+    Raises:
+        UnknownName: no such suite or file.
+        SpecError: the file is not a suite; the message names the key.
+    """
+    if name.endswith(".toml"):
+        path = Path(name).expanduser()
+        if not path.is_file():
+            raise UnknownName(f"there is no suite file {name}", f"the path is relative to {Path.cwd()}")
+        text = path.read_text("utf-8")
+    elif name in suite_names():
+        text = (resources.files("aresbench") / "suites" / f"{name}.toml").read_text("utf-8")
+    else:
+        known = suite_names()
+        raise UnknownName(
+            f"there is no suite called {name!r}", did_you_mean(name, known) or f"suites are {', '.join(known)}"
+        )
+    try:
+        return read_suite(tomllib.loads(text), name)
+    except tomllib.TOMLDecodeError as error:
+        raise SpecError(f"{name} is not valid TOML: {error}") from None
+
+
+_TOP = ("name", "version", "title", "headline", "models", "tasks")
+_TASK = ("data", "n", "threats")
+
+
+def read_suite(raw: dict[str, Any], where: str) -> Suite:
+    """A suite from its parsed TOML; ``where`` names it in errors.
+
+    Each ``[[tasks]]`` block is ``data`` (one dataset), ``n`` (how many images) and ``threats``: a
+    list of texts, or of tables with ``threat`` and ``name``.
+    """
+    _known_keys(raw, _TOP, where)
+    tasks: list[Task] = []
+    for block in raw.get("tasks", []):
+        _known_keys(block, _TASK, f"{where}: [[tasks]]")
+        for threat in block.get("threats", []):
+            entry = threat if isinstance(threat, dict) else {"threat": threat}
+            _known_keys(entry, ("threat", "name"), f"{where}: threats")
+            tasks.append(Task(block["data"], parse_threat(entry["threat"]), entry.get("name", ""), block.get("n")))
+    if not tasks:
+        raise SpecError(f"{where} has no tasks", 'a suite needs [[tasks]] with data = "…" and threats = ["clean", …]')
+    names = [(t.dataset, t.name) for t in tasks]
+    for name in names:
+        if names.count(name) > 1:
+            raise SpecError(f"{where}: the task {name[1]!r} on {name[0]!r} stands there twice", "give one of them a name")
+    return Suite(
+        name=raw.get("name", Path(where).stem),
+        version=int(raw.get("version", 1)),
+        title=raw.get("title", ""),
+        tasks=tuple(tasks),
+        models=tuple(raw.get("models", ())),
+        headline=raw.get("headline", ""),
+    )
+
+
+def _known_keys(table: dict[str, Any], known: tuple[str, ...], where: str) -> None:
+    for key in table:
+        if key not in known:
+            raise SpecError(f"{where}: unknown key {key!r}", did_you_mean(key, known) or f"keys are {', '.join(known)}")
+    if "data" in known and "data" not in table:
+        raise SpecError(f"{where}: a block has no dataset", 'add data = "digits"')
+    if "threat" in known and "threat" not in table:
+        raise SpecError(f"{where}: a table has no threat", 'add threat = "clean"')

@@ -1,0 +1,172 @@
+"""What may happen to an image: ``clean``, ``corruption(fog, 3)``, ``adversary(linf, 4/255, apgd-ce)``; composed with ``+``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aresbench.core.budget import Ladder, format_fraction, ladder_of
+from aresbench.core.errors import SpecError, did_you_mean
+from aresbench.core.registry import card, table
+from aresbench.core.spec import Call, parse_call, split_top
+
+KINDS = ("clean", "corruption", "adversary")
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """A named image change at one severity.
+
+    Args:
+        name: registered name, e.g. ``fog``.
+        severity: 1 (mild) to 5.
+        mode: the protocol: ``memory`` (as ImageNet-C, without saving to JPEG).
+    """
+
+    name: str
+    severity: int
+    mode: str = "memory"
+
+    def __str__(self) -> str:
+        mode = "" if self.mode == "memory" else f", mode={self.mode}"
+        return f"corruption({self.name}, {self.severity}{mode})"
+
+    @property
+    def title(self) -> str:
+        return f"{self.name} {self.severity}" + ("" if self.mode == "memory" else f" ({self.mode})")
+
+
+@dataclass(frozen=True)
+class Adversary:
+    """An adversary with a ladder of budgets and a list of attacks; the worst case over them counts.
+
+    Args:
+        ladder: norm and rungs; pinned ones are attacked cold and in full.
+        attacks: attack specs in order; each sees only what the ones before left standing.
+        bound: the minimal-norm attack that opens the search between pins, or ``none``.
+    """
+
+    ladder: Ladder
+    attacks: tuple[str, ...]
+    bound: str = "fmn(steps=30)"
+
+    def __str__(self) -> str:
+        attacks = self.attacks[0] if len(self.attacks) == 1 else "[" + ", ".join(self.attacks) + "]"
+        norm, _, sizes = str(self.ladder).partition(":")
+        bound = "" if self.bound == type(self).bound or self.all_pinned else f", bound={self.bound}"
+        return f"adversary({norm}, {sizes}, {attacks}{bound})"
+
+    @property
+    def all_pinned(self) -> bool:
+        """Nothing lies between the pins, so nothing is ever searched."""
+        return len(self.ladder.pinned) == len(self.ladder.rungs)
+
+    @property
+    def title(self) -> str:
+        names = " + ".join(parse_call(a).name for a in self.attacks)
+        rungs = [format_fraction(r) for r in self.ladder.rungs]
+        sizes = ", ".join(rungs) if self.all_pinned else f"{rungs[0]} … {rungs[-1]}"
+        return f"{names} {self.ladder.norm} {sizes}"
+
+
+@dataclass(frozen=True)
+class Threat:
+    """A chain of changes, applied in order: at most one adversary, and it comes last.
+
+    An empty chain is ``clean``.
+    """
+
+    corruptions: tuple[Corruption, ...] = ()
+    adversary: Adversary | None = None
+
+    @property
+    def parts(self) -> tuple[Corruption | Adversary, ...]:
+        return (*self.corruptions, *([self.adversary] if self.adversary else []))
+
+    @property
+    def kind(self) -> str:
+        """``clean``, ``corruption`` or ``adversary`` (which may follow corruptions)."""
+        return "adversary" if self.adversary else "corruption" if self.corruptions else "clean"
+
+    def __str__(self) -> str:
+        """Canonical text; ``parse_threat`` reads it back."""
+        return " + ".join(map(str, self.parts)) or "clean"
+
+    @property
+    def title(self) -> str:
+        """A short name for tables."""
+        return " + ".join(part.title for part in self.parts) or "clean"
+
+
+def parse_threat(text: str) -> Threat:
+    """Read e.g. ``corruption(fog, 3) + adversary(linf, [1,2,4*]/255, [apgd-ce, square])``.
+
+    Raises:
+        SpecError: unknown kind or setting, or an adversary that is not the last part.
+        UnknownName: no such corruption or attack.
+    """
+    corruptions: list[Corruption] = []
+    adversary: Adversary | None = None
+    for piece in split_top(text, "+"):
+        call = parse_call(piece)
+        if adversary is not None:
+            raise SpecError(f"in {text!r} something follows the adversary", "an adversary comes last, and only once")
+        if call.name == "clean":
+            _no_more(call, 0, ())
+        elif call.name == "corruption":
+            corruptions.append(_corruption(call))
+        elif call.name == "adversary":
+            adversary = _adversary(call)
+        else:
+            raise SpecError(
+                f"there is no threat called {call.name!r}",
+                did_you_mean(call.name, KINDS) or f"threats are {', '.join(KINDS)}",
+            )
+    return Threat(tuple(corruptions), adversary)
+
+
+def _no_more(call: Call, most: int, keys: tuple[str, ...]) -> None:
+    if len(call.args) > most:
+        raise SpecError(f"{call.name}(…) takes at most {most} unnamed settings, got {len(call.args)}")
+    for key in call.kwargs:
+        if key not in keys:
+            hint = did_you_mean(key, keys) or f"its settings are {', '.join(keys) or 'none'}"
+            raise SpecError(f"{call.name}(…) has no setting {key!r}", hint)
+
+
+def _corruption(call: Call) -> Corruption:
+    _no_more(call, 2, ("severity", "mode"))
+    if not call.args:
+        raise SpecError("a corruption needs a name", "write e.g. corruption(fog, 3)")
+    name = call.args[0]
+    known_component("corruptions", name)
+    severity = call.args[1] if len(call.args) > 1 else call.kwargs.get("severity", "")
+    if severity not in ("1", "2", "3", "4", "5"):
+        raise SpecError(f"severity must be 1 to 5, got {severity!r}", f"write e.g. corruption({name}, 3)")
+    return Corruption(name, int(severity), call.kwargs.get("mode", "memory"))
+
+
+def _adversary(call: Call) -> Adversary:
+    _no_more(call, 3, ("attacks", "bound"))
+    if len(call.args) < 2:
+        raise SpecError("an adversary needs a norm, a budget and an attack", "e.g. adversary(linf, 4/255, apgd-ce)")
+    attacks = call.args[2] if len(call.args) > 2 else call.kwargs.get("attacks", "")
+    listed = split_top(attacks[1:-1], ",") if attacks.startswith("[") else [attacks]
+    if listed == [""]:
+        raise SpecError("an adversary needs at least one attack", "e.g. adversary(linf, 4/255, apgd-ce)")
+    for spec in listed:
+        known_component("attacks", parse_call(spec).name)
+    bound = call.kwargs.get("bound", Adversary.bound)
+    return Adversary(ladder_of(call.args[0], call.args[1]), tuple(map(canonical, listed)), canonical(bound))
+
+
+def canonical(spec: str) -> str:
+    """One spelling for a component with settings: no spaces but after commas."""
+    call = parse_call(spec)
+    settings = [*call.args, *(f"{key}={value}" for key, value in call.kwargs.items())]
+    return f"{call.name}({', '.join(settings)})" if settings else call.name
+
+
+def known_component(kind: str, name: str) -> None:
+    """Refuse a name that is neither registered nor a path to an object, before anything is loaded."""
+    if ":" not in name and name not in table(kind):
+        card(kind, name)  # the registry words the refusal

@@ -1,0 +1,415 @@
+"""The one loop that drives every attack: fills the batch, steps, judges, lets finished images leave.
+
+Images that finish (broken under ``break``, or out of steps) leave the batch and waiting ones take
+their place, so that shapes stay nearly constant and nothing is computed for an image whose case is
+closed. Because an attack's state is per image and random draws belong to the image, the result does
+not depend on who shares the batch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aresbench.attacks import base, geometry
+from aresbench.attacks.base import Attack, Loss
+from aresbench.core.errors import SpecError, did_you_mean
+from aresbench.engine.prepare import Prepared
+from aresbench.engine.problem import GOALS, EngineProblem, Ledger, streams_for
+
+CPU_PIXELS = 1_250_000  # values per batch: larger ones fall out of the cache, or make the allocator return memory
+GPU_PIXELS = 64_000_000
+GPU_LOOK_EVERY = 4  # steps between two looks at who has finished; each look waits for the GPU
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image under one budget.
+
+    Args:
+        row: the image's place in the driver's ``x``.
+        eps: the budget's size; ``inf`` for an unbounded search.
+        label: text that keys the random streams besides the image (the rung's exact text).
+        start_from: [C, H, W], where a warm start begins.
+    """
+
+    row: int
+    eps: float
+    label: str = ""
+    start_from: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What one attempt came to.
+
+    Args:
+        job: the job done.
+        verdict: ``broken``, ``resisted``, or ``unconfirmed`` (the fast copy of the model was fooled
+            and the model itself, asked again, was not: a margin below float noise).
+        x_adv: [C, H, W], the offer kept (the image itself where nothing broke it).
+        distance: of ``x_adv`` where broken, else ``inf``.
+        prediction: the model's own prediction at ``x_adv`` where broken, else -1.
+        margin: true logit minus the best other (targeted: best other minus the target) at ``x_adv``
+            where it was confirmed, else NaN.
+    """
+
+    job: Job
+    verdict: str
+    x_adv: Tensor
+    distance: float
+    prediction: int
+    margin: float
+    first_step: int
+    first_query: int
+    forwards: int
+    backwards: int
+    zero_gradients: int
+    nan_gradients: int
+    rejected: int
+
+    @property
+    def broken(self) -> bool:
+        return self.verdict == "broken"
+
+
+def batch_for(x: Tensor, device: torch.device) -> int:
+    """A batch size that suits the machine: memory traffic, not memory, limits a CPU."""
+    pixels = CPU_PIXELS if device.type == "cpu" else GPU_PIXELS
+    return max(1, pixels // max(1, x[0].numel()))
+
+
+class Driver:
+    """Runs one attack over images of one model.
+
+    Args:
+        model: the prepared classifier.
+        attack: settings of the attack.
+        x: [N, C, H, W] float32 in [0, 1], the images.
+        y: [N] int64 labels after the class map.
+        ids: one stable id per image.
+        norm: ``linf``, ``l2``, ``l1`` or ``l0``.
+        goal: ``break`` (stop at the first confirmed break inside the budget), ``minimise`` (look for
+            the nearest break at any distance), ``maximise`` (all steps for all images, nothing judged).
+        target: [N] int64, for a targeted attack.
+        seed: the user's seed.
+        batch: images in flight; default: what suits the machine.
+        keep: under ``maximise``: the ``last`` or the ``best`` iterate by loss.
+        loss: replaces the default loss (cross-entropy).
+
+    Raises:
+        SpecError: the attack does not know this norm, or an unknown goal.
+    """
+
+    def __init__(
+        self,
+        model: Prepared,
+        attack: Attack,
+        x: Tensor,
+        y: Tensor,
+        ids: Sequence[str],
+        *,
+        norm: str,
+        goal: str = "break",
+        target: Tensor | None = None,
+        seed: int = 0,
+        batch: int | None = None,
+        keep: str = "last",
+        loss: Loss | None = None,
+        component: str | None = None,
+    ) -> None:
+        if goal not in GOALS:
+            raise SpecError(f"unknown goal {goal!r}", did_you_mean(goal, GOALS) or f"goals are {', '.join(GOALS)}")
+        if norm not in attack.norms:
+            raise SpecError(
+                f"{type(attack).__name__} does not attack under {norm}", f"it knows {', '.join(attack.norms)}"
+            )
+        self.model, self.attack, self.norm, self.goal, self.seed = model, attack, norm, goal, seed
+        self.x, self.y, self.ids, self.target = x, y, ids, target
+        self.keep, self.loss = keep, loss
+        self.component = component or type(attack).__name__
+        self.batch = batch or batch_for(x, model.device)
+        self.look_every = 1 if model.device.type == "cpu" else GPU_LOOK_EVERY
+        self.num_classes = 0
+        self.flush_seconds = 20.0
+
+    def run(self, jobs: deque[Job]) -> Iterator[Finished]:
+        """Work through ``jobs``; the caller may append more while it consumes what is finished.
+
+        Nothing global is left changed: random state and gradient mode are put back.
+        """
+        live: tuple[EngineProblem, Any] | None = None
+        flying: dict[int, Job] = {}
+        leaving: list[Ledger] = []
+        since = time.monotonic()
+        serial = steps = 0
+        random_state = _OwnRandomState(self.seed, self.model.device)
+        while jobs or live is not None or leaving:
+            try:
+                with torch.no_grad(), random_state:
+                    room = self.batch - (len(live[0]) if live else 0)
+                    if jobs and (live is None or room >= max(1, self.batch // 4)):
+                        taken = [jobs.popleft() for _ in range(min(room, len(jobs)))]
+                        flying.update({serial + k: job for k, job in enumerate(taken)})
+                        live = self._admit(taken, serial, live)
+                        serial += len(taken)
+                    elif live is not None:
+                        live = self._step(*live)
+                        steps += 1
+                    if live is not None and (steps % self.look_every == 0 or self._all_out_of_steps(live[0])):
+                        live = self._dismiss(*live, leaving)
+            except torch.cuda.OutOfMemoryError:
+                if self.batch == 1:
+                    raise
+                self.batch = max(1, self.batch // 2)
+                torch.cuda.empty_cache()
+                if live is not None:  # begun again later; the same image draws the same numbers
+                    jobs.extendleft(reversed([flying[r] for r in live[0].ledger.row.tolist()]))
+                    live = None
+                continue
+            count = sum(len(book.row) for book in leaving)
+            late = time.monotonic() - since > self.flush_seconds
+            if count and (live is None or count >= self.batch or late):
+                with random_state:
+                    finished = self._confirm(leaving, flying)
+                leaving, since = [], time.monotonic()
+                yield from finished
+
+    # -- one phase each -----------------------------------------------------------------------
+
+    def _admit(
+        self, jobs: list[Job], serial: int, live: tuple[EngineProblem, Any] | None
+    ) -> tuple[EngineProblem, Any]:
+        index = torch.tensor([job.row for job in jobs])
+        x = self.model.place(self.x[index])
+        device = x.device
+        if not self.num_classes:
+            self.num_classes = self.model(x[:1]).shape[1]
+        starts = [job.start_from for job in jobs if job.start_from is not None]
+        if starts and len(starts) < len(jobs):
+            raise ValueError("either all jobs of a run start warm or none does")
+        warm = self.model.place(torch.stack(starts)) if starts else None
+        problem = EngineProblem(
+            self.model,
+            x,
+            self.y[index].to(device),
+            torch.tensor([job.eps for job in jobs], dtype=torch.float32, device=device),
+            streams_for(self.seed, self.component, [j.label for j in jobs], [self.ids[j.row] for j in jobs], device),
+            norm=self.norm,
+            goal=self.goal,
+            num_classes=self.num_classes,
+            rows=torch.arange(serial, serial + len(jobs), device=device),
+            target=None if self.target is None else self.target[index].to(device),
+            start_from=warm,
+            keep=self.keep,
+            loss=self.loss,
+        )
+        state = self.attack.start(problem)
+        if live is None:
+            return problem, state
+        return live[0].concat(problem), base.concat(live[1], state)
+
+    def _step(self, problem: EngineProblem, state: Any) -> tuple[EngineProblem, Any]:
+        state = self.attack.step(problem, state)
+        state.t = state.t + 1
+        problem.t = state.t
+        return problem, state
+
+    def _all_out_of_steps(self, problem: EngineProblem) -> bool:
+        return bool((problem.t >= self.attack.total_steps).all())
+
+    def _dismiss(
+        self, problem: EngineProblem, state: Any, leaving: list[Ledger]
+    ) -> tuple[EngineProblem, Any] | None:
+        """Let finished images leave; those out of steps first offer what they still hold."""
+        spent = problem.t >= self.attack.total_steps
+        unbroken = spent & ~problem.ledger.broken if self.goal == "break" else spent
+        if bool(unbroken.all()):
+            self.attack.finish(problem, state)
+        elif bool(unbroken.any()):
+            at = unbroken.nonzero().squeeze(1)
+            part = problem.select(at)
+            self.attack.finish(part, base.select(state, at))
+            leaving.append(part.ledger)
+            stay = (~unbroken).nonzero().squeeze(1)
+            problem, state, spent = problem.select(stay), base.select(state, stay), spent[stay]
+        done = spent | problem.ledger.broken if self.goal == "break" else spent
+        if not bool(done.any()):
+            return problem, state
+        leaving.append(problem.ledger.select(done.nonzero().squeeze(1)))
+        if bool(done.all()):
+            return None
+        stay = (~done).nonzero().squeeze(1)
+        return problem.select(stay), base.select(state, stay)
+
+    def _confirm(self, leaving: list[Ledger], flying: dict[int, Job]) -> list[Finished]:
+        """Ask the user's own module about every claimed break, once, and write down the outcome."""
+        book = leaving[0]
+        for other in leaving[1:]:
+            book = book.concat(other)
+        n = len(book.row)
+        prediction = torch.full((n,), -1, dtype=torch.int64)
+        margin = torch.full((n,), torch.nan)
+        confirmed = torch.zeros(n, dtype=torch.bool)
+        claimed = book.broken.nonzero().squeeze(1)
+        rows = [flying[r].row for r in book.row.tolist()]
+        for at in claimed.split(self.batch):
+            logits = self.model.confirm(book.best[at]).cpu()
+            goal = (self.y if self.target is None else self.target)[[rows[k] for k in at.tolist()]].cpu()
+            prediction[at.cpu()] = logits.argmax(1)
+            margin[at.cpu()] = geometry.margin(logits, goal)
+            reached = logits.argmax(1) != goal if self.target is None else logits.argmax(1) == goal
+            confirmed[at.cpu()] = reached & torch.isfinite(logits).all(1)
+        book.forwards[claimed] += 1
+        facts = {
+            name: getattr(book, name).tolist()
+            for name in (
+                "broken",
+                "distance",
+                "first_step",
+                "first_query",
+                "forwards",
+                "backwards",
+                "zero_gradients",
+                "nan_gradients",
+                "rejected",
+            )
+        }
+        finished = []
+        for k, serial in enumerate(book.row.tolist()):
+            broken, sure = facts["broken"][k], bool(confirmed[k])
+            finished.append(
+                Finished(
+                    job=flying.pop(serial),
+                    verdict="broken" if sure else "unconfirmed" if broken else "resisted",
+                    x_adv=book.best[k].detach(),
+                    distance=facts["distance"][k] if sure else float("inf"),
+                    prediction=int(prediction[k]) if sure else -1,
+                    margin=float(margin[k]),
+                    first_step=facts["first_step"][k] if sure else -1,
+                    first_query=facts["first_query"][k] if sure else -1,
+                    **{n: facts[n][k] for n in list(facts)[4:]},
+                )
+            )
+        return finished
+
+
+class _OwnRandomState:
+    """A random state for models that draw in their forward pass; the user's global state is put back each time.
+
+    The state runs on from phase to phase, so that a stochastic defence does not show the attack the
+    same draw at every step.
+    """
+
+    def __init__(self, seed: int, device: torch.device) -> None:
+        self.device = device if device.type == "cuda" else None
+        self._states = self._read()
+        with self:
+            torch.manual_seed(seed)
+
+    def _read(self) -> list[Tensor]:
+        states = [torch.get_rng_state()]
+        return states if self.device is None else [*states, torch.cuda.get_rng_state(self.device)]
+
+    def _write(self, states: list[Tensor]) -> None:
+        torch.set_rng_state(states[0])
+        if self.device is not None:
+            torch.cuda.set_rng_state(states[1], self.device)
+
+    def __enter__(self) -> None:
+        self._users = self._read()
+        self._write(self._states)
+
+    def __exit__(self, *exc: object) -> None:
+        self._states = self._read()
+        self._write(self._users)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an attack came to, one entry per image, in the order given.
+
+    Args:
+        x_adv: [N, C, H, W], confirmed adversarial images; the image itself where none was found.
+        broken: [N] bool.
+        distance: [N] float, ``inf`` where not broken.
+        prediction: [N] int64, the model's prediction at ``x_adv``; -1 where not broken.
+        first_step: [N] int64, updates made when the image first broke; -1 where not.
+        first_query: [N] int64, forwards made by then; -1 where not.
+        forwards, backwards: [N] int64, what it cost.
+        zero_gradients, nan_gradients: [N] int64, how often the gradient was all zero, or not finite.
+        rejected: [N] int64, offers outside the budget or the box (a bug of the attack).
+    """
+
+    x_adv: Tensor
+    broken: Tensor
+    distance: Tensor
+    prediction: Tensor
+    first_step: Tensor
+    first_query: Tensor
+    forwards: Tensor
+    backwards: Tensor
+    zero_gradients: Tensor
+    nan_gradients: Tensor
+    rejected: Tensor
+    verdicts: tuple[str, ...]
+
+    @classmethod
+    def of(cls, finished: Sequence[Finished]) -> Outcome:
+        """Gather attempts, one per image; they may come in any order."""
+        ordered = sorted(finished, key=lambda f: f.job.row)
+
+        def column(name: str, dtype: torch.dtype = torch.int64) -> Tensor:
+            return torch.tensor([getattr(f, name) for f in ordered], dtype=dtype)
+
+        return cls(
+            x_adv=torch.stack([f.x_adv for f in ordered]).contiguous(),
+            broken=column("broken", torch.bool),
+            distance=column("distance", torch.float32),
+            verdicts=tuple(f.verdict for f in ordered),
+            **{
+                name: column(name)
+                for name in (
+                    "prediction",
+                    "first_step",
+                    "first_query",
+                    "forwards",
+                    "backwards",
+                    "zero_gradients",
+                    "nan_gradients",
+                    "rejected",
+                )
+            },
+        )
+
+
+def run_attack(
+    model: Prepared,
+    attack: Attack,
+    x: Tensor,
+    y: Tensor,
+    *,
+    norm: str,
+    eps: float | Tensor,
+    ids: Sequence[str] | None = None,
+    label: str = "",
+    **options: Any,
+) -> Outcome:
+    """Drive one attack over a batch of images under one budget (a size, or one per image).
+
+    Args:
+        model, attack, x, y, norm: as in ``Driver``; ``options`` are its other settings.
+        eps: the budget's size in [0,1] units, a number or [N].
+        ids: one per image; default: the images' places.
+        label: text that keys the random streams besides the image id.
+    """
+    n = len(x)
+    sizes = torch.as_tensor(eps, dtype=torch.float64).expand(n).tolist()
+    driver = Driver(model, attack, x, y, ids or [str(k) for k in range(n)], norm=norm, **options)
+    return Outcome.of(list(driver.run(deque(Job(k, sizes[k], label) for k in range(n)))))

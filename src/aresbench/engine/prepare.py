@@ -1,0 +1,201 @@
+"""Make a classifier ready for many fast passes, and leave the user's own model as it was.
+
+Attacks work on a private copy: in eval mode, parameters frozen, convolution and batch norm merged,
+channels-last where convolutions dominate. Merging is kept only if it changes no logit beyond float
+noise on the images at hand.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from aresbench.core.classes import ClassMap
+
+
+@dataclass
+class Prepared:
+    """A classifier as the engine uses it.
+
+    Args:
+        search: the fast private copy; attacks query it.
+        reference: the user's module itself, in eval mode; breaks are confirmed on it.
+        keep: model outputs that take part (class map), or ``None`` for all.
+        device: where it runs.
+        memory_format: layout of the images.
+        merged: number of batch-norm layers merged into convolutions.
+    """
+
+    search: nn.Module
+    reference: nn.Module
+    keep: Tensor | None
+    device: torch.device
+    memory_format: torch.memory_format
+    merged: int = 0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Logits [N, K] of the fast copy, after the class map."""
+        return self._mapped(self.search(x))
+
+    def confirm(self, x: Tensor) -> Tensor:
+        """Logits [N, K] of the user's own module, after the class map; no gradient."""
+        with torch.no_grad():
+            return self._mapped(self.reference(x)).float()
+
+    def _mapped(self, logits: Tensor) -> Tensor:
+        return logits if self.keep is None else logits[:, self.keep]
+
+    def place(self, x: Tensor) -> Tensor:
+        """Images on the device in the layout of the model."""
+        return x.to(self.device).contiguous(memory_format=self.memory_format)
+
+
+@contextmanager
+def prepared(
+    classifier: nn.Module, example: Tensor, *, class_map: ClassMap | None = None, device: torch.device | str = "cpu"
+) -> Iterator[Prepared]:
+    """A ``Prepared`` classifier for the length of a ``with`` block; afterwards everything is as before.
+
+    Args:
+        classifier: [0,1] images → logits.
+        example: [N, C, H, W], a few images of the kind it will see (two are enough).
+        class_map: which outputs take part.
+        device: where to run.
+    """
+    device = torch.device(device)
+    modes = {module: module.training for module in classifier.modules()}
+    tensors = [*classifier.parameters(), *classifier.buffers()]
+    home = tensors[0].device if tensors else device
+    classifier.eval()
+    if home != device:
+        classifier.to(device)
+    try:
+        search, copied = _private_copy(classifier)
+        frozen = [p for p in search.parameters() if p.requires_grad]
+        search.requires_grad_(False)
+        layout = torch.channels_last if _mostly_convolutions(search) else torch.contiguous_format
+        example = example[:2].to(device).contiguous(memory_format=layout)
+        merged = 0
+        if copied:
+            search.to(memory_format=layout)  # type: ignore[call-overload]
+            merged, search = _merge_batch_norm(search, classifier, example)
+        keep = torch.tensor(class_map.keep, device=device) if class_map is not None and class_map.keep else None
+        try:
+            yield Prepared(search, classifier, keep, device, layout, merged)
+        finally:
+            if not copied:
+                for parameter in frozen:
+                    parameter.requires_grad_(True)
+    finally:
+        for module, training in modes.items():
+            module.training = training
+        if home != device:
+            classifier.to(home)
+
+
+def _private_copy(classifier: nn.Module) -> tuple[nn.Module, bool]:
+    """A deep copy, or the module itself where it cannot be copied (open sessions, generators)."""
+    try:
+        return copy.deepcopy(classifier), True
+    except (TypeError, RuntimeError, NotImplementedError):
+        return classifier, False
+
+
+def _mostly_convolutions(module: nn.Module) -> bool:
+    """Channels-last helps convolutional networks and not Transformers."""
+    count = {True: 0, False: 0}
+    for m in module.modules():
+        if isinstance(m, nn.Conv2d | nn.Linear):
+            count[isinstance(m, nn.Conv2d)] += 1
+    return count[True] > count[False]
+
+
+def _merge_batch_norm(search: nn.Module, original: nn.Module, example: Tensor) -> tuple[int, nn.Module]:
+    """Merge each batch norm into the convolution that feeds it; (number merged, module).
+
+    Who feeds whom is seen by running the example and watching tensors go from one module to the
+    other, so that no assumption about names or order is made. If the logits then differ by more
+    than float noise (a convolution also used elsewhere), the merge is undone.
+    """
+    pairs = _find_pairs(search, example)
+    if not pairs:
+        return 0, search
+    merged = copy.deepcopy(search)
+    names = {id(m): name for name, m in search.named_modules()}
+    for conv, norm in pairs:
+        _merge_one(merged, names[id(conv)], names[id(norm)])
+    with torch.no_grad():
+        wanted = original(example)
+        got = merged(example)
+    scale = wanted.abs().amax().clamp_min(1.0)
+    if not torch.isfinite(got).all() or (got - wanted).abs().amax() > 1e-4 * scale:
+        return 0, search
+    return len(pairs), merged
+
+
+def _find_pairs(module: nn.Module, example: Tensor) -> list[tuple[nn.Conv2d, nn.Module]]:
+    produced: dict[int, tuple[nn.Conv2d, Tensor]] = {}
+    pairs: list[tuple[nn.Conv2d, nn.Module]] = []
+    calls: dict[int, int] = {}
+
+    def after_conv(conv: nn.Module, _: object, output: Tensor) -> None:
+        assert isinstance(conv, nn.Conv2d)
+        produced[id(output)] = (conv, output)  # the tensor is kept alive, so its id is not reused
+        calls[id(conv)] = calls.get(id(conv), 0) + 1
+
+    def before_norm(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        calls[id(norm)] = calls.get(id(norm), 0) + 1
+        hit = produced.get(id(inputs[0]))
+        if hit is not None:
+            pairs.append((hit[0], norm))
+
+    hooks = []
+    for m in module.modules():
+        if isinstance(m, nn.Conv2d):
+            hooks.append(m.register_forward_hook(after_conv))
+        elif _replacement(m) is not None:
+            hooks.append(m.register_forward_pre_hook(before_norm))
+    try:
+        with torch.no_grad():
+            module(example)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [(conv, norm) for conv, norm in pairs if calls[id(conv)] == calls[id(norm)] == 1]
+
+
+def _replacement(norm: nn.Module) -> nn.Module | None:
+    """What remains of a batch norm once its affine map is merged, or ``None`` for other modules."""
+    if type(norm) is nn.BatchNorm2d and norm.running_var is not None:
+        return nn.Identity()
+    layers = sys.modules.get("timm.layers")
+    if layers is not None and type(norm) is layers.BatchNormAct2d and norm.running_var is not None:
+        return nn.Sequential(norm.drop, norm.act)
+    return None
+
+
+def _merge_one(root: nn.Module, conv_name: str, norm_name: str) -> None:
+    conv, norm = root.get_submodule(conv_name), root.get_submodule(norm_name)
+    assert isinstance(conv, nn.Conv2d)
+    mean, var = norm.running_mean.double(), norm.running_var.double()  # type: ignore[union-attr, operator]
+    gain = (var + norm.eps).rsqrt()  # type: ignore[operator]
+    shift = -mean * gain
+    if norm.weight is not None:
+        gain = gain * norm.weight.double()  # type: ignore[operator]
+        shift = shift * norm.weight.double() + norm.bias.double()  # type: ignore[operator, union-attr]
+    if conv.bias is not None:
+        shift = shift + conv.bias.double() * gain
+    weight = (conv.weight.double() * gain[:, None, None, None]).to(conv.weight.dtype)
+    layout = torch.channels_last if conv.weight.is_contiguous(memory_format=torch.channels_last) else None
+    conv.weight = nn.Parameter(weight.contiguous(memory_format=layout) if layout else weight, requires_grad=False)
+    conv.bias = nn.Parameter(shift.to(conv.weight.dtype), requires_grad=False)
+    parent, _, leaf = norm_name.rpartition(".")
+    rest = _replacement(norm)
+    assert rest is not None
+    setattr(root.get_submodule(parent), leaf, rest)
