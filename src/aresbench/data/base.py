@@ -1,0 +1,298 @@
+"""What a dataset is: labelled images with stable ids in a fixed, published order."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+import struct
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+from PIL import Image
+
+from aresbench.core.classes import Classes
+from aresbench.core.errors import DataError
+from aresbench.core.preprocessing import Preprocessing
+from aresbench.ops.resize import apply, to_rgb
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# What Pillow raises on broken files, by format and place in the file.
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+
+
+def published_order(ids: Sequence[str]) -> np.ndarray:
+    """The places of ``ids`` sorted by the BLAKE2b hash of each id: a fixed order, and a random one.
+
+    The first n images are therefore a random sample. The order depends on the ids alone, so that a dataset
+    with the same ids as another (a corrupted copy) has its images in the same order.
+    """
+    digests = [hashlib.blake2b(image_id.encode(), digest_size=8).digest() for image_id in ids]
+    return np.array(sorted(range(len(ids)), key=lambda k: (digests[k], ids[k])), dtype=np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """The images of a dataset by name, label and place, before any is decoded.
+
+    Args:
+        name: canonical name without machine paths; it enters the keys of results.
+        classes: the classes that ``labels`` point into.
+        ids: one stable id per image, unique.
+        labels: int64 [n].
+        images: one file path or one uint8 array [H, W] or [H, W, 3] per image.
+        positions: int64 [n], the places of these images in the published order of the whole dataset, where
+            the files at hand are only a part of it; by default the order of the ids given here.
+        notes: what a reader of the results should know about how the files were read.
+
+    Raises:
+        DataError: no image, doubled ids, labels that are not in range.
+    """
+
+    name: str
+    classes: Classes
+    ids: tuple[str, ...]
+    labels: np.ndarray
+    images: Sequence[Path | np.ndarray]
+    positions: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        n = len(self.ids)
+        if n == 0:
+            raise DataError(f"{self.name} has no images")
+        if len(self.labels) != n or len(self.images) != n:
+            raise DataError(f"{self.name}: {n} ids, {len(self.labels)} labels and {len(self.images)} images")
+        if len(set(self.ids)) != n:
+            seen: set[str] = set()
+            twice = next(i for i in self.ids if i in seen or seen.add(i))  # type: ignore[func-returns-value]
+            raise DataError(f"{self.name} has the image id {twice!r} twice", "each image needs an id of its own")
+        wrong = np.flatnonzero((self.labels < 0) | (self.labels >= len(self.classes)))
+        if len(wrong):
+            first = int(wrong[0])
+            raise DataError(
+                f"{self.name}: {len(wrong)} labels are out of range; the first is {self.labels[first]} "
+                f"(image {self.ids[first]!r}) where there are {len(self.classes)} classes",
+                f"labels count from 0 to {len(self.classes) - 1}; check for labels that start at 1",
+            )
+
+
+class Dataset(ABC):
+    """Labelled images with stable ids in a published order; slices and lists of places give views of it.
+
+    A new dataset is one class: its facts (the literals below), its settings as fields of a frozen dataclass, and
+    ``read``. Nothing is decoded before ``picture`` or ``load_images`` asks for it.
+    """
+
+    title: ClassVar[str]
+    licence: ClassVar[str]
+    citation: ClassVar[str]
+    obtain: ClassVar[str]
+    image_size: ClassVar[str]
+
+    @abstractmethod
+    def read(self) -> Listing:
+        """List the images, in any order.
+
+        Raises:
+            DataError: files are missing or do not fit together.
+        """
+
+    @cached_property
+    def _listing(self) -> Listing:
+        return self.read()
+
+    @cached_property
+    def _rows(self) -> np.ndarray:
+        """Where this view's images stand in the listing, in published order."""
+        if self._listing.positions is not None:
+            return np.argsort(self._listing.positions, kind="stable")
+        return published_order(self._listing.ids)
+
+    @cached_property
+    def positions(self) -> np.ndarray:
+        """int64 [n]: the place of each image in the published order of the whole dataset; views keep it."""
+        if self._listing.positions is not None:
+            return self._listing.positions[self._rows]
+        return np.arange(len(self._rows), dtype=np.int64)
+
+    @property
+    def name(self) -> str:
+        """Canonical name, part of the keys of results."""
+        return self._listing.name
+
+    @property
+    def classes(self) -> Classes:
+        """The classes that labels point into."""
+        return self._listing.classes
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the results should know about how the files were read."""
+        return self._listing.notes
+
+    @cached_property
+    def ids(self) -> tuple[str, ...]:
+        """The stable id of each image, in published order."""
+        return tuple(self._listing.ids[k] for k in self._rows)
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """int64 [n]: index into ``classes``."""
+        return np.asarray(self._listing.labels, dtype=np.int64)[self._rows]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __repr__(self) -> str:
+        return f"<{self.name}: {len(self)} images, {len(self.classes)} classes>"
+
+    def __getitem__(self, index: slice | Sequence[int] | np.ndarray) -> Dataset:
+        """The images at some places, as a view that keeps ids, labels and positions.
+
+        Raises:
+            DataError: a place lies outside, or comes twice.
+        """
+        if isinstance(index, slice):
+            return self._view(np.arange(len(self))[index])
+        chosen = np.asarray(index, dtype=np.int64 if len(index) == 0 else None)
+        if chosen.ndim != 1 or chosen.dtype.kind not in "iu":
+            raise DataError(f"images are chosen by a slice or a list of places, not by {index!r}")
+        outside = chosen[(chosen < -len(self)) | (chosen >= len(self))]
+        if len(outside):
+            raise DataError(f"there is no image {outside[0]} in {self.name}: it has {len(self)} images here")
+        chosen = np.where(chosen < 0, chosen + len(self), chosen)
+        if len(np.unique(chosen)) != len(chosen):
+            raise DataError(f"a view of {self.name} cannot hold an image twice")
+        return self._view(chosen)
+
+    def take(self, n: int, balanced: bool = False) -> Dataset:
+        """The first n images in published order: a random sample that a larger n only extends.
+
+        Args:
+            n: how many.
+            balanced: take the first image of every class, then the second of every class, and so on.
+
+        Raises:
+            DataError: fewer than n images are there, or n is not positive.
+        """
+        if n < 1:
+            raise DataError(f"n must be at least 1, got {n}")
+        if n > len(self):
+            raise DataError(f"{self.name} has {len(self)} images here, {n} were asked for", f"use n ≤ {len(self)}")
+        if not balanced:
+            return self[:n]
+        by_class = np.argsort(self.labels, kind="stable")
+        starts = np.searchsorted(self.labels[by_class], self.labels[by_class])
+        turn = np.empty(len(self), dtype=np.int64)
+        turn[by_class] = np.arange(len(self)) - starts
+        return self._view(np.argsort(turn, kind="stable")[:n])
+
+    def _view(self, chosen: np.ndarray) -> Dataset:
+        view = copy.copy(self)
+        view.__dict__.update(_rows=self._rows[chosen], positions=self.positions[chosen])
+        view.__dict__.pop("ids", None)
+        view.__dict__.pop("labels", None)
+        return view
+
+    def source(self, i: int) -> Path | None:
+        """The file of image ``i``, or None where it lies in an array."""
+        image = self._listing.images[self._rows[i]]
+        return image if isinstance(image, Path) else None
+
+    def picture(self, i: int) -> Image.Image:
+        """Image ``i`` at its native size, as RGB (``aresbench.ops.resize.to_rgb`` says how).
+
+        Raises:
+            DataError: the file is missing, truncated or not a picture; id and path are named.
+        """
+        image = self._listing.images[self._rows[i]]
+        if not isinstance(image, Path):
+            return Image.fromarray(image).convert("RGB")
+        remedy = 'restore the file, or leave it out with on_bad="skip"'
+        who = f"image {self._listing.ids[self._rows[i]]!r} of {self.name}"
+        try:
+            with Image.open(image) as opened:
+                opened.load()
+                return to_rgb(opened)
+        except FileNotFoundError:
+            raise DataError(f"{who} is missing: there is no file {image}", remedy) from None
+        except DataError as error:
+            raise DataError(f"{who} cannot be used: {image}: {error.problem}", error.remedy) from None
+        except _BROKEN as error:
+            raise DataError(f"{who} cannot be read: {image}: {error}", remedy) from error
+
+
+def _workers() -> int:
+    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def load_images(
+    dataset: Dataset,
+    indices: Sequence[int],
+    preprocessing: Preprocessing | None,
+    on_bad: Literal["raise", "skip"] = "raise",
+) -> tuple[Tensor, list[int], list[tuple[str, str]]]:
+    """Decode, resize and crop some images of a dataset, in the order asked for.
+
+    Args:
+        dataset: the dataset or a view of it.
+        indices: places in ``dataset``.
+        preprocessing: resize and crop; None takes the pictures as they are, all of one size.
+        on_bad: ``"raise"`` stops at the first image that cannot be read; ``"skip"`` goes on without it.
+
+    Returns:
+        float32 [m, 3, H, W] in [0,1]; the m places that were read; (id, reason) of each one that was not.
+
+    Raises:
+        DataError: an unreadable image under ``on_bad="raise"``; pictures of different sizes.
+    """
+    import torch
+
+    if on_bad not in ("raise", "skip"):
+        raise DataError(f"on_bad is {on_bad!r}", 'write "raise" or "skip"')
+
+    def read(i: int) -> Tensor | DataError:
+        try:
+            picture = dataset.picture(i)
+        except DataError as error:
+            if on_bad == "raise":
+                raise
+            return error
+        return apply(picture, preprocessing)
+
+    # Pillow decodes and resizes without holding the interpreter's lock; arrays have nothing to decode.
+    if len(indices) > 1 and dataset.source(indices[0]) is not None:
+        with ThreadPoolExecutor(_workers()) as pool:
+            results = list(pool.map(read, indices))
+    else:
+        results = [read(i) for i in indices]
+    kept: list[int] = []
+    bad: list[tuple[str, str]] = []
+    tensors: list[Tensor] = []
+    for i, result in zip(indices, results, strict=True):
+        if isinstance(result, DataError):
+            bad.append((dataset.ids[i], result.problem))
+        else:
+            kept.append(i)
+            tensors.append(result)
+    sizes = {tuple(t.shape[1:]) for t in tensors}
+    if len(sizes) > 1:
+        first, second = sorted(sizes)[:2]
+        raise DataError(
+            f"the images of {dataset.name} have different sizes ({first[0]}×{first[1]}, {second[0]}×{second[1]}, …)",
+            "give the model a preprocessing (size and resize)",
+        )
+    if not tensors:
+        height, width = preprocessing.size if preprocessing is not None else (0, 0)
+        return torch.empty(0, 3, height, width), kept, bad
+    return torch.stack(tensors).to(torch.float32).div_(255), kept, bad
