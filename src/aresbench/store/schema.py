@@ -1,0 +1,252 @@
+"""The columns of the archive's tables, and which rows are the same row."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from aresbench.core.budget import parse_fraction
+from aresbench.core.errors import StoreError, did_you_mean
+from aresbench.store.files import canonical
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMAT = 1
+"""Raised when a reader of the former number could misread the files."""
+
+
+def _field(name: str, kind: pa.DataType) -> pa.Field:
+    return pa.field(name, kind, nullable=False)
+
+
+_TEXT, _I32, _I64, _F64 = pa.string(), pa.int32(), pa.int64(), pa.float64()
+
+SCHEMAS: dict[str, pa.Schema] = {
+    "images": pa.schema(
+        [
+            _field("id", _TEXT),
+            _field("position", _I64),
+            _field("shard", _I32),
+            _field("label", _I32),
+            _field("prediction", _I32),
+            _field("top5", pa.list_(_I32)),
+            _field("margin", _F64),
+            _field("confidence", _F64),
+            _field("correct", pa.bool_()),
+            pa.field("breaking_budget", _TEXT),
+            pa.field("breaking_distance", _F64),
+            pa.field("broken_by", _TEXT),
+            pa.field("adv_prediction", _I32),
+        ]
+    ),
+    "attempts": pa.schema(
+        [
+            _field("id", _TEXT),
+            _field("position", _I64),
+            _field("shard", _I32),
+            _field("attack", _TEXT),
+            _field("norm", _TEXT),
+            _field("eps", _TEXT),
+            _field("start", _TEXT),
+            _field("pinned", pa.bool_()),
+            _field("verdict", _TEXT),
+            pa.field("distance", _F64),
+            pa.field("first_step", _I32),
+            pa.field("first_query", _I32),
+            _field("forwards", _I32),
+            _field("backwards", _I32),
+            _field("zero_gradients", _I32),
+            _field("nan_gradients", _I32),
+            _field("rejected", _I32),
+            pa.field("adv_prediction", _I32),
+            _field("seed", _I64),
+        ]
+    ),
+    "examples": pa.schema(
+        [
+            _field("id", _TEXT),
+            _field("label", _I32),
+            _field("prediction", _I32),
+            pa.field("adv_prediction", _I32),
+            pa.field("eps", _TEXT),
+            pa.field("attack", _TEXT),
+            _field("clean_png", pa.binary()),
+            pa.field("changed_png", pa.binary()),
+        ]
+    ),
+}
+
+KEYS: dict[str, list[str]] = {
+    "images": ["id"],
+    "attempts": ["id", "attack", "eps", "start"],
+    "examples": ["id", "eps", "attack"],
+}
+"""Rows with equal keys are the same row."""
+
+SHARDED = ("images", "attempts")
+
+_VERDICTS = ("broken", "unconfirmed", "resisted")
+_STARTS = ("cold", "warm")
+
+
+def to_table(kind: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Check rows and turn them into a table.
+
+    Raises:
+        StoreError: a column is unknown, missing or of the wrong type.
+    """
+    schema = SCHEMAS[kind]
+    names = set(schema.names)
+    for row in rows:
+        if row.keys() - names:
+            word = min(row.keys() - names)
+            raise StoreError(f"{kind} rows have no column {word!r}", did_you_mean(word, names))
+    try:
+        table = pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        raise StoreError(f"{kind} rows do not fit their columns: {error}") from None
+    for field in schema:
+        if not field.nullable and table[field.name].null_count:
+            raise StoreError(f"{kind} rows need a value in column {field.name!r}")
+    if kind == "attempts":
+        _check_words(table, "verdict", _VERDICTS)
+        _check_words(table, "start", _STARTS)
+    return table
+
+
+def _check_words(table: pa.Table, column: str, words: Sequence[str]) -> None:
+    for value in table[column].unique().to_pylist():
+        if value not in words:
+            raise StoreError(f"{value!r} is no {column}", f"write one of {', '.join(words)}")
+
+
+def to_bytes(table: pa.Table) -> bytes:
+    """A table as a Parquet file; equal tables give equal bytes."""
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def from_bytes(kind: str, data: bytes) -> pa.Table:
+    """Read a Parquet file written by ``to_bytes``.
+
+    Raises:
+        ValueError: damaged, or columns of another format.
+    """
+    try:
+        table = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
+        return table.select(SCHEMAS[kind].names).cast(SCHEMAS[kind])
+    except (pa.ArrowException, KeyError, OSError) as error:
+        raise ValueError(str(error)) from None
+
+
+def union(kind: str, tables: Sequence[pa.Table]) -> pa.Table:
+    """All rows once, in the published order: the same whatever order the tables come in.
+
+    Rows of one key in one cell should agree. Where they do not (two machines may differ on a few
+    images of tiny margin), the row with the stronger evidence against the model stays whole: broken
+    before resisted, the smaller budget, then the smaller distance; a clean error before a right
+    answer. That is the worst case, the element-wise minimum by which attacks are combined too, so
+    that more evidence can only lower a curve. What is equal even then is settled by the row's text.
+    """
+    table = pa.concat_tables([SCHEMAS[kind].empty_table(), *tables])
+    keys = list(zip(*(table[name].to_pylist() for name in KEYS[kind]), strict=True))
+    winner = dict(zip(keys, range(len(keys)), strict=True))
+    if len(winner) < len(keys):
+        winner = _resolve(kind, table, keys)
+    place = table["position"].to_pylist() if kind in SHARDED else [0] * len(keys)
+    rank = {text: eps_order(text) for text in set(table["eps"].to_pylist())} if "eps" in table.schema.names else {}
+
+    def order(key: tuple[Any, ...]) -> tuple[Any, ...]:
+        texts = tuple("" if part is None else part for part in key)
+        return (place[winner[key]], key[0], *(rank[part] for part in key[1:] if part in rank), texts)
+
+    return table.take(pa.array([winner[key] for key in sorted(winner, key=order)], pa.int64()))
+
+
+def eps_order(text: str | None) -> Fraction:
+    """Where a budget text stands among others: by size; none or unbounded comes first."""
+    return parse_fraction(text) if text else Fraction(-1)
+
+
+def _resolve(kind: str, table: pa.Table, keys: list[tuple[Any, ...]]) -> dict[tuple[Any, ...], int]:
+    """Key → index of the row that stays."""
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for index, key in enumerate(keys):
+        groups.setdefault(key, []).append(index)
+    double = [index for group in groups.values() if len(group) > 1 for index in group]
+    rows = dict(zip(double, table.take(pa.array(double, pa.int64())).to_pylist(), strict=True))
+    return {
+        key: group[0] if len(group) == 1 else min(group, key=lambda index: _strength(kind, rows[index]))
+        for key, group in groups.items()
+    }
+
+
+def _strength(kind: str, row: dict[str, Any]) -> tuple[Any, ...]:
+    """Sorts the strongest evidence first."""
+    text = json.dumps(row, sort_keys=True, default=repr)
+    if kind == "images":
+        budget = row["breaking_budget"]
+        return (
+            budget is None,
+            parse_fraction(budget) if budget is not None else Fraction(0),
+            row["correct"],
+            _distance(row["breaking_distance"]),
+            text,
+        )
+    if kind == "attempts":
+        return (_VERDICTS.index(row["verdict"]), _distance(row["distance"]), text)
+    return (text,)
+
+
+def _distance(value: float | None) -> float:
+    return float("inf") if value is None or value != value else value
+
+
+def to_frame(table: pa.Table) -> pd.DataFrame:
+    """A table for users: missing text is ``None``, a missing number NaN, a missing integer ``<NA>``."""
+    import pandas as pd
+
+    columns: dict[str, Any] = {}
+    for field in table.schema:
+        values = table[field.name]
+        if pa.types.is_integer(field.type) and field.nullable:
+            columns[field.name] = (pd.Int32Dtype() if field.type == _I32 else pd.Int64Dtype()).__from_arrow__(values)
+        elif pa.types.is_list(field.type):
+            columns[field.name] = pd.Series(values.to_pylist(), dtype=object)
+        elif pa.types.is_string(field.type) or pa.types.is_binary(field.type):
+            columns[field.name] = pd.Series(values.to_pylist(), dtype=object if field.nullable else None)
+        else:
+            columns[field.name] = values.to_numpy()
+    return pd.DataFrame(columns, columns=table.schema.names)
+
+
+def line(kind: str, row: Mapping[str, Any]) -> bytes:
+    """One row as one line of a journal."""
+    return (json.dumps([kind, row], separators=(",", ":"), ensure_ascii=False) + "\n").encode()
+
+
+def read_line(text: bytes) -> tuple[str, dict[str, Any]]:
+    """Read what ``line`` wrote.
+
+    Raises:
+        ValueError: torn or damaged.
+    """
+    kind, row = json.loads(text)
+    if kind not in SHARDED or not isinstance(row, dict):
+        raise ValueError(kind)
+    return kind, row
+
+
+def check_json(value: Any, what: str) -> Any:
+    """The value as JSON gives it back (tuples become lists), checked to be plain data."""
+    if not isinstance(value, dict):
+        raise StoreError(f"{what} must be a dict, got {type(value).__name__}")
+    return json.loads(canonical(value))
