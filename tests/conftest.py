@@ -6,4 +6,4 @@ from pathlib import Path
 # under --import-mode=importlib the tests' folder is on no path of its own
 sys.path.insert(0, str(Path(__file__).parent))
 
-pytest_plugins = ["plugins.browser"]
+pytest_plugins = ["plugins.browser", "plugins.skips"]
