@@ -40,12 +40,13 @@ S = TypeVar("S", bound=State)
 
 def select(state: S, index: Tensor) -> S:
     """The rows ``index`` of a state."""
-    return replace(state, **{f.name: _row(getattr(state, f.name), index) for f in fields(state)})
+    rows: dict[str, Any] = {f.name: _row(getattr(state, f.name), index) for f in fields(state)}
+    return replace(state, **rows)
 
 
 def concat(first: S, second: S) -> S:
     """The rows of two states of one attack, one after the other."""
-    merged = {}
+    merged: dict[str, Any] = {}
     for f in fields(first):
         a, b = getattr(first, f.name), getattr(second, f.name)
         merged[f.name] = None if a is None else torch.cat((a, b))
@@ -127,14 +128,17 @@ class Attack(ABC):
 
     Class attributes are the attack's card: ``norms`` it supports, the ``access`` it needs
     (``gradient``, ``score`` or ``label``), its ``kind`` (``bounded``: stays inside eps;
-    ``minimal``: looks for the nearest break and is driven under ``minimise``), and ``revision``,
-    raised only when its numbers change.
+    ``minimal``: looks for the nearest break and is driven under ``minimise``), ``revision``,
+    raised only when its numbers change, the ``paper`` to cite, and in ``choose_when`` one line on
+    what it is good for.
     """
 
     norms: ClassVar[tuple[str, ...]]
     access: ClassVar[str]
     kind: ClassVar[str]
     revision: ClassVar[int]
+    paper: ClassVar[str]
+    choose_when: ClassVar[str]
 
     @property
     @abstractmethod

@@ -1,0 +1,141 @@
+"""Where norms become arithmetic: distances, projections, steps and random starts, all per image.
+
+Every function takes images [N, C, H, W] and per-image sizes [N] and works without waiting for the
+device, in the memory format it is given. A name that ends in ``_`` changes its first argument.
+
+The ball and the box [0, 1] are met one after the other: first the ball, then the box. Because the
+clean image lies in the box, clamping moves every value towards it, so the result is in both; under
+L2 it is not always the nearest such point (it is under L∞).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from aresbench.core.errors import SpecError
+from aresbench.ops.random import Streams
+
+DUAL = {"linf": "l1", "l2": "l2", "l1": "linf"}
+
+
+def allowance(eps: Tensor) -> Tensor:
+    """The largest measured distance that counts as inside ``eps``: room for float32 rounding only."""
+    return eps * (1 + 1e-6) + 1e-7
+
+
+def per_image(values: Tensor, like: Tensor) -> Tensor:
+    """Values [N] shaped so that they apply to the whole of each image of ``like``."""
+    return values.reshape(-1, *([1] * (like.ndim - 1)))
+
+
+def size(v: Tensor, norm: str) -> Tensor:
+    """The norm of each perturbation.
+
+    Args:
+        v: [N, C, H, W].
+        norm: ``linf``, ``l2``, ``l1`` or ``l0``.
+
+    Returns:
+        [N] float32; sums run in float64, so that a million values add no error of their own.
+    """
+    dims = tuple(range(1, v.ndim))
+    if norm == "linf":
+        return v.abs().amax(dims)  # many times faster than vector_norm with ord=inf
+    if norm == "l2":
+        return torch.linalg.vector_norm(v, dim=dims, dtype=torch.float64).float()
+    if norm == "l1":
+        return v.abs().sum(dims, dtype=torch.float64).float()
+    if norm == "l0":
+        return (v != 0).sum(dims).float()
+    raise SpecError(f"unknown norm {norm!r}")
+
+
+def distance(x: Tensor, x0: Tensor, norm: str) -> Tensor:
+    """How far each image of ``x`` is from ``x0``, [N] float32."""
+    return size(x - x0, norm)
+
+
+def dual_size(gradient: Tensor, norm: str) -> Tensor:
+    """The dual norm of each gradient, [N]: how fast the loss can rise per unit of ``norm``."""
+    return size(gradient, DUAL[norm])
+
+
+def farthest_corner(x0: Tensor, norm: str) -> Tensor:
+    """The distance [N] from each image to the farthest point of the box: no search needs to look beyond."""
+    return size(torch.maximum(x0, 1 - x0), norm)
+
+
+def project_(x: Tensor, x0: Tensor, eps: Tensor, norm: str) -> Tensor:
+    """Bring ``x`` into the ball of ``eps`` around ``x0``, then into the box; changes and returns ``x``.
+
+    Args:
+        x, x0: [N, C, H, W].
+        eps: [N]; at 0 the result is ``x0`` to the bit.
+        norm: ``linf`` or ``l2``.
+    """
+    eps = per_image(eps, x)
+    if norm == "linf":
+        return torch.clamp(x, x0 - eps, x0 + eps, out=x).clamp_(0, 1)
+    if norm == "l2":
+        x.sub_(x0)
+        length = torch.linalg.vector_norm(x, dim=tuple(range(1, x.ndim)), keepdim=True, dtype=torch.float64)
+        shrink = torch.where(length > eps, eps / length, 1.0)
+        return x.mul_(shrink.to(x.dtype)).add_(x0).clamp_(0, 1)
+    raise SpecError(f"no projection onto a ball of norm {norm!r}", "projections exist for linf and l2")
+
+
+def project(x: Tensor, x0: Tensor, eps: Tensor, norm: str) -> Tensor:
+    """As ``project_``, leaving ``x`` as it is."""
+    return project_(x.clone(), x0, eps, norm)
+
+
+def ascend(x: Tensor, gradient: Tensor, step: Tensor, norm: str) -> Tensor:
+    """A new point one step of length ``step`` up the gradient, steepest under ``norm``; not projected.
+
+    Args:
+        x, gradient: [N, C, H, W]; the gradient may be broadcast.
+        step: [N], length of the step in ``norm``.
+        norm: ``linf`` (the sign of the gradient) or ``l2`` (its direction).
+
+    An all-zero gradient leaves its image where it is.
+    """
+    if norm == "linf":
+        return torch.addcmul(x, gradient.sign(), per_image(step, x))
+    if norm == "l2":
+        # In float64 the squares of the tiniest float32 gradient do not vanish.
+        length = torch.linalg.vector_norm(gradient, dim=tuple(range(1, gradient.ndim)), dtype=torch.float64)
+        scale = torch.where(length > 0, step / length, 0.0).clamp_max(1e38)
+        return torch.addcmul(x, gradient, per_image(scale.to(x.dtype), x))
+    raise SpecError(f"no steepest step for norm {norm!r}", "steps exist for linf and l2")
+
+
+def uniform_start(x0: Tensor, eps: Tensor, norm: str, streams: Streams) -> Tensor:
+    """A point drawn evenly from the ball around each image, clipped to the box.
+
+    Under L2 the radius is eps · u^(1/d), so that volume, not radius, is drawn evenly.
+    """
+    shape = x0.shape[1:]
+    if norm == "linf":
+        noise = streams.uniform("start", shape).mul_(2).sub_(1)
+        return project_(torch.addcmul(x0, noise, per_image(eps, x0)), x0, eps, norm)
+    if norm == "l2":
+        radius = eps * streams.uniform("start-radius", ()).pow(1 / shape.numel())
+        return project_(ascend(x0, streams.normal("start", shape), radius, norm), x0, eps, norm)
+    raise SpecError(f"no random start for norm {norm!r}", "random starts exist for linf and l2")
+
+
+def surface_start(x0: Tensor, eps: Tensor, norm: str, streams: Streams) -> Tensor:
+    """A point drawn from the surface of the ball around each image, clipped to the box.
+
+    Under L∞ even noise is scaled until its largest entry is eps; under L2 the direction is drawn evenly
+    (as in AutoAttack: Croce and Hein, 2020).
+    """
+    shape = x0.shape[1:]
+    if norm == "linf":
+        noise = streams.uniform("start", shape).mul_(2).sub_(1)
+        scale = eps / size(noise, norm).clamp_min(1e-12)
+        return project_(torch.addcmul(x0, noise, per_image(scale, x0)), x0, eps, norm)
+    if norm == "l2":
+        return project_(ascend(x0, streams.normal("start", shape), eps, norm), x0, eps, norm)
+    raise SpecError(f"no random start for norm {norm!r}", "random starts exist for linf and l2")

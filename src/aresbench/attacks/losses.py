@@ -1,0 +1,43 @@
+"""What attacks raise: functions of (logits [N, K], labels [N]) that return one value per image."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from aresbench.attacks.base import Loss, Problem
+from aresbench.core.errors import SpecError
+
+
+def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    """Cross-entropy of each image, [N]."""
+    return F.cross_entropy(logits, y, reduction="none")
+
+
+def margin(logits: Tensor, y: Tensor) -> Tensor:
+    """Logit of ``y`` minus the best other one, [N]: positive while ``y`` is predicted."""
+    own = y.unsqueeze(1)
+    return logits.gather(1, own).squeeze(1) - logits.scatter(1, own, -torch.inf).amax(1)
+
+
+def dlr(logits: Tensor, y: Tensor) -> Tensor:
+    """Difference of logits ratio, [N]: minus the margin over the spread of the top three (Croce and Hein, 2020).
+
+    Unlike cross-entropy it does not change when all logits are scaled, so large logits cannot hide the gradient.
+
+    Raises:
+        SpecError: fewer than 3 classes, where the ratio is not defined.
+    """
+    if logits.shape[1] < 3:
+        raise SpecError(f"the DLR loss needs at least 3 classes, the model has {logits.shape[1]}")
+    top = logits.topk(3, dim=1).values
+    return -margin(logits, y) / (top[:, 0] - top[:, 2] + 1e-12)
+
+
+def goal_margin(problem: Problem) -> Loss:
+    """The loss that is positive where the problem's goal is reached: a wrong class leads, or the target does."""
+    target = problem.target
+    if target is None:
+        return lambda logits, y: -margin(logits, y)
+    return lambda logits, y: margin(logits, target)
