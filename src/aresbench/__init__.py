@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 _DOORS: dict[str, tuple[str, str]] = {
     "AresError": ("aresbench.core.errors", "AresError"),
     "Classifier": ("aresbench.models.classifier", "Classifier"),
-    "Task": ("aresbench.core.task", "Task"),
+    "Task": ("aresbench.core.suite", "Task"),
     "attack": ("aresbench.engine.attack", "attack"),
     "compare": ("aresbench.report.compare", "compare"),
     "corrupt": ("aresbench.engine.corrupt", "corrupt"),

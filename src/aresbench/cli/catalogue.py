@@ -1,0 +1,89 @@
+"""What there is: every component and suite as plain facts, read from cards without importing anything heavy."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import asdict
+from typing import Any
+
+from aresbench.core.errors import UnknownName, did_you_mean
+from aresbench.core.registry import SINGULAR, Card, card, table
+from aresbench.core.spec import parse_call
+from aresbench.core.suite import load_suite, suite_names
+
+KINDS = ("models", "attacks", "corruptions", "datasets", "suites")
+WORDS = {**SINGULAR, "suites": "suite"}
+
+
+def names(kind: str) -> list[str]:
+    """Names of one kind, in registry order."""
+    return suite_names() if kind == "suites" else list(table(kind))
+
+
+def describe(kind: str, name: str) -> dict[str, Any]:
+    """The facts of one component or suite, ready for JSON.
+
+    Raises:
+        UnknownName: no such name.
+    """
+    return _suite(name) if kind == "suites" else _component(card(kind, name))
+
+
+def locate(thing: str, kind: str | None = None) -> tuple[str, str]:
+    """The kind and registered name meant by ``thing``: a name, or a spec such as ``pgd(steps=20)`` or ``timm:resnet50``.
+
+    Raises:
+        UnknownName: nothing is called that, or more than one thing is.
+    """
+    name = parse_call(thing).name.partition(":")[0]
+    kinds = [kind] if kind else KINDS
+    hits = [k for k in kinds if name in names(k)]
+    if len(hits) == 1:
+        return hits[0], name
+    if hits:
+        spellings = " or ".join(f"`aresbench show {WORDS[k].split()[0]} {thing}`" for k in hits)
+        raise UnknownName(f"{name!r} is a {' and a '.join(WORDS[k] for k in hits)}", f"say which: {spellings}")
+    known = [n for k in kinds for n in names(k)]
+    raise UnknownName(
+        f"there is no {WORDS[kind] if kind else 'component'} called {name!r}",
+        did_you_mean(name, known) or "`aresbench list attacks` (models, corruptions, datasets, suites) shows them all",
+    )
+
+
+def _component(found: Card) -> dict[str, Any]:
+    facts = {k: v for k, v in found.facts.items() if not k.startswith("_")}
+    about = inspect.cleandoc(found.doc.partition("\n")[2]).strip()
+    return {**asdict(found), "kind": WORDS[found.kind], "facts": facts, "doc": about, "call": _calls(found)}
+
+
+def _calls(found: Card) -> list[str]:
+    """How to call a component: from Python, and in a threat or on the command line."""
+    if found.kind == "attacks":
+        norm = (found.facts.get("norms") or ("linf",))[0]
+        size = "4/255" if norm == "linf" else "0.5"
+        return [
+            f'ab.attack(model, x, y, "{found.name}", "{norm}:{size}")',
+            f'ab.Task("digits", "adversary({norm}, {size}, {found.name})")',
+        ]
+    if found.kind == "corruptions":
+        return [f'ab.corrupt(x, "{found.name}", severity=3)', f'ab.Task("digits", "corruption({found.name}, 3)")']
+    if found.kind == "datasets":
+        spec = found.facts.get("example", found.name)
+        return [f'ab.load_dataset("{spec}")', f"aresbench run MODEL --suite SUITE --data {spec}"]
+    spec = found.facts.get("example", f"{found.name}:NAME")
+    return [f'ab.load_model("{spec}")', f"aresbench run {spec} --suite quickstart"]
+
+
+def _suite(name: str) -> dict[str, Any]:
+    suite = load_suite(name)
+    return {
+        "kind": "suite",
+        "name": suite.name,
+        "summary": suite.title,
+        "version": suite.version,
+        "hash": suite.hash(),
+        "headline": suite.headline,
+        "models": list(suite.models),
+        "tasks": [{"name": t.name, "dataset": t.dataset, "n": t.n, "threat": str(t.threat)} for t in suite.tasks],
+        "call": [f"aresbench run --suite {name}", f'ab.evaluate(model, "{name}")'],
+    }

@@ -1,0 +1,46 @@
+"""``aresbench list``: what there is, by kind."""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+from typing import Any
+
+from aresbench.cli import catalogue
+from aresbench.cli.parser import print_columns, print_json
+from aresbench.core.errors import UnknownName, did_you_mean
+
+
+def add(verbs: Any) -> None:
+    """Declare the verb."""
+    parser = verbs.add_parser("list", help="what there is", description="What there is, by kind.")
+    parser.add_argument("kind", choices=catalogue.KINDS, metavar="KIND", help=", ".join(catalogue.KINDS))
+    parser.add_argument("pattern", nargs="?", default="*", help="part of a name, or a pattern such as 'apgd*'")
+    parser.add_argument("--json", action="store_true", help="for another program to read")
+    parser.set_defaults(call=call)
+
+
+def call(args: argparse.Namespace) -> int:
+    """Print the components of one kind whose name matches."""
+    pattern = args.pattern if any(c in args.pattern for c in "*?[") else f"*{args.pattern}*"
+    everything = catalogue.names(args.kind)
+    hits = [name for name in everything if fnmatch.fnmatch(name, pattern)]
+    if not hits and args.pattern != "*":
+        hint = did_you_mean(args.pattern, everything) or f"`aresbench list {args.kind}` shows them all"
+        raise UnknownName(f"none of the {args.kind} matches {args.pattern!r}", hint)
+    found = [catalogue.describe(args.kind, name) for name in hits]
+    if args.json:
+        print_json(found)
+    else:
+        print_columns([(one["name"], _mark(one), one["summary"]) for one in found])
+    return 0
+
+
+def _mark(one: dict[str, Any]) -> str:
+    """The few words that tell the members of a kind apart."""
+    facts = one.get("facts", {})
+    if one["kind"] == "attack":
+        return f"{facts.get('access', '')} {'/'.join(facts.get('norms', ()))}"
+    if one["kind"] == "suite":
+        return f"{len(one['tasks'])} tasks"
+    return str(facts.get("family", ""))

@@ -1,0 +1,105 @@
+"""``aresbench store``: where results lie, what is there, and how to move them."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from aresbench.cli.chosen import add_store, cells_of, model_of, open_store
+from aresbench.cli.parser import print_columns, print_json
+from aresbench.core.errors import StoreError
+
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+def add(verbs: Any) -> None:
+    """Declare the verb."""
+    parser = verbs.add_parser(
+        "store",
+        help="where results lie, what is there, copy out, copy in",
+        description="The archive of results. Several runs may write to it at once; archives merge by copying.",
+    )
+    actions = parser.add_subparsers(metavar="ACTION", required=True, parser_class=type(parser))
+
+    path = actions.add_parser("path", help="print the archive's folder")
+    path.set_defaults(call=_path)
+
+    status = actions.add_parser("status", help="cells, rows, size and unfinished journals")
+    status.add_argument("--json", action="store_true", help="for another program to read")
+    status.set_defaults(call=_status)
+
+    export = actions.add_parser("export", help="copy chosen models' results into a new archive")
+    export.add_argument("target", metavar="TARGET", help="folder of the new archive")
+    export.add_argument("models", nargs="*", metavar="MODEL", help="a model's name or a pattern such as 'timm:*'")
+    export.set_defaults(call=_export)
+
+    merge = actions.add_parser("merge", help="copy other archives into this one; twice changes nothing")
+    merge.add_argument("sources", nargs="+", metavar="SOURCE", help="folder of another archive")
+    merge.set_defaults(call=_merge)
+
+    for action in (path, status, export, merge):
+        add_store(action)
+
+
+def _path(args: argparse.Namespace) -> int:
+    print(open_store(args.store).path.resolve())
+    return 0
+
+
+def _status(args: argparse.Namespace) -> int:
+    store = open_store(args.store)
+    status = store.status()
+    models = Counter(map(model_of, store.cells()))
+    if args.json:
+        facts = {name: value for name, value in vars(status).items() if name != "path"}
+        print_json({"path": str(store.path.resolve()), **facts, "models": dict(models)})
+        return 0
+    rows = [
+        ("folder", str(store.path.resolve())),
+        ("cells", str(status.cells)),
+        ("rows", ", ".join(f"{count} {kind}" for kind, count in status.rows.items())),
+        ("size", f"{_size(status.bytes)} in {status.files} files"),
+    ]
+    if status.journals:
+        rows.append(("unfinished", f"{status.journals} journals; the same run again takes them in"))
+    print_columns(rows)
+    if models:
+        print("\nmodels")
+        print_columns([(name, f"{count} cells") for name, count in models.items()], "  ")
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    cells = cells_of(open_store(args.store), args.models)
+    if Path(args.target).expanduser().resolve() == Path(args.store).expanduser().resolve():
+        raise StoreError(f"{args.target} is the archive itself", "name another folder")
+    from aresbench.store.files import explain
+
+    target = open_store(args.target)
+    for cell in cells:
+        # A cell is its files: copying them is how archives are made to move.
+        copy = target.cell(cell.description)
+        leave = shutil.ignore_patterns(".*", "cell.json")
+        with explain(copy.folder):
+            shutil.copytree(cell.folder, copy.folder, dirs_exist_ok=True, ignore=leave)
+    print(f"{len(cells)} cells copied to {target.path}")
+    return 0
+
+
+def _merge(args: argparse.Namespace) -> int:
+    store = open_store(args.store)
+    for source in args.sources:
+        new = store.merge(source)
+        print(f"{source}: {new['cells']} new cells, {new['files']} new files")
+    return 0
+
+
+def _size(count: float) -> str:
+    for unit in _UNITS:
+        if count < 1000 or unit == _UNITS[-1]:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError
