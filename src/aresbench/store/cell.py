@@ -275,4 +275,3 @@ def damaged(path: Path, reason: str) -> StoreError:
         f"{path} is damaged: {reason}",
         "copy it again from where it came, or delete it: the same command computes its rows again",
     )
-

@@ -1,0 +1,68 @@
+"""Shares of images: clean accuracy, robust accuracy, attack success, and the typical breaking distance."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from aresbench.metrics.binomial import cdf
+from aresbench.metrics.budgets import Size, as_breaking, as_float
+from aresbench.metrics.score import Score, share
+
+
+def accuracy(correct: ArrayLike, level: float = 0.95) -> Score:
+    """Share of images the model gets right.
+
+    Args:
+        correct: [N] bool.
+        level: confidence of Wilson's interval.
+    """
+    right = np.asarray(correct, dtype=bool)
+    return share(int(right.sum()), right.size, level=level)
+
+
+def robust_accuracy(breaking: ArrayLike, eps: Size, level: float = 0.95) -> Score:
+    """Share of images that are right and stay right under every confirmed offer within ``eps``.
+
+    It is an upper bound: a stronger attack can only lower it.
+
+    Args:
+        breaking: [N] breaking budgets (0 clean error, inf resisted).
+        eps: the budget, as Fraction, text or float.
+        level: confidence of Wilson's interval.
+    """
+    values = as_breaking(breaking)
+    return share(int((values > as_float(eps)).sum()), values.size, level=level)
+
+
+def attack_success_rate(breaking: ArrayLike, eps: Size, level: float = 0.95) -> Score:
+    """Share of the initially right images that broke within ``eps``; low is good for the model.
+
+    Args: as for ``robust_accuracy``.
+    """
+    values = as_breaking(breaking)
+    attacked = values[values > 0]
+    return share(int((attacked <= as_float(eps)).sum()), attacked.size, "lower", level)
+
+
+def median_breaking_distance(distance: ArrayLike, level: float = 0.95, unit: str = "") -> Score:
+    """Median distance at which images break, with an interval from order statistics (no bell curve assumed).
+
+    Args:
+        distance: [N] smallest confirmed distances in [0,1]-image units of the norm; 0 for a clean
+            error (the field counts them), inf for an image that never broke.
+        level: confidence; the interval covers with at least this probability.
+        unit: shown behind the number.
+    """
+    values = np.sort(as_breaking(distance))
+    n = values.size
+    if n == 0:
+        return Score(math.nan, 0, 0.0, math.inf, "higher", unit)
+    # The number of images below the median is Binomial(n, 1/2): take the widest ends still needed.
+    tail = cdf(n, 0.5)
+    outside = int(np.searchsorted(tail, (1 - level) / 2, side="right"))  # ends may each skip this many
+    low = values[outside - 1] if outside else 0.0
+    high = values[n - outside] if outside else math.inf
+    return Score(float((values[(n - 1) // 2] + values[n // 2]) / 2), n, float(low), float(high), "higher", unit)

@@ -1,0 +1,162 @@
+"""Curves: accuracy over the budget, the attack's steps or queries, and the severity, with their bands."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from aresbench.metrics.budgets import Size, as_breaking, as_float
+from aresbench.metrics.resample import bootstrap_mean
+from aresbench.metrics.score import Floats, Score, wilson_band
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """Accuracy (a share in [0, 1]) at each x, with bands. All arrays have one entry per point.
+
+    Args:
+        x: budget in [0,1] units, steps, queries, or severity.
+        value: share of images still right.
+        low: lower end of the pointwise (Wilson) interval: right for one point looked at alone.
+        high: upper end.
+        band_low: lower end of the simultaneous band: holds the whole true curve at once.
+        band_high: upper end.
+        n: images behind each point (int64).
+    """
+
+    x: Floats
+    value: Floats
+    low: Floats
+    high: Floats
+    band_low: Floats
+    band_high: Floats
+    n: NDArray[np.int64]
+
+
+def survival_curve(breaking: ArrayLike, rungs: Sequence[Size], level: float = 0.95) -> Curve:
+    """Robust accuracy over the budget: the share of images whose breaking budget exceeds it.
+
+    Falls or stays level by construction. The first point is x = 0, clean accuracy. The simultaneous
+    band is the one of Dvoretzky, Kiefer and Wolfowitz with Massart's constant (Massart 1990).
+
+    Args:
+        breaking: [N] breaking budgets (0 clean error, inf resisted every rung).
+        rungs: the ladder, rising; 0 is put in front if it is missing.
+        level: confidence of both bands.
+    """
+    values = as_breaking(breaking)
+    x = _grid(rungs)
+    return _survival(values, x, level)
+
+
+def step_curve(first_step: ArrayLike, correct: ArrayLike, steps: int, level: float = 0.95) -> Curve:
+    """Accuracy after step t of a run of ``steps`` steps, at one budget, t = 0 … steps.
+
+    It describes that run: a run planned for t steps has another schedule and may do better at t.
+
+    Args:
+        first_step: [N] the step at which each image first broke in a cold run at that budget, NaN
+            where it did not (or was never attacked, being wrong from the start).
+        correct: [N] bool, right before the attack. Images that are wrong are wrong at t = 0.
+        steps: length of the run.
+        level: confidence of both bands.
+    """
+    return query_curve(first_step, correct, range(steps + 1), level)
+
+
+def query_curve(first_query: ArrayLike, correct: ArrayLike, queries: Sequence[int], level: float = 0.95) -> Curve:
+    """Accuracy after q queries of a run, at one budget.
+
+    Args:
+        first_query: [N] the query at which each image first broke in a cold run at that budget, NaN
+            where it did not.
+        correct: [N] bool, right before the attack.
+        queries: rising numbers of queries; 0 is put in front if it is missing.
+        level: confidence of both bands.
+    """
+    first = np.asarray(first_query, dtype=np.float64)
+    right = np.asarray(correct, dtype=bool)
+    if first.shape != right.shape:
+        raise ValueError(f"{first.size} first breaks but {right.size} clean verdicts")
+    # A break at the very start (step 0) is still a break of an image that was right: x = 0 is the
+    # clean accuracy plus whatever the starting point already broke.
+    wrong_from = np.where(right, np.where(np.isnan(first), np.inf, first), -1.0)
+    return _survival(wrong_from, _grid(queries), level)
+
+
+def severity_curve(correct: Mapping[int, ArrayLike], level: float = 0.95) -> Curve:
+    """Accuracy over the severity of a corruption. Need not fall: harder doses may happen to be easier.
+
+    The simultaneous band is Bonferroni's: each point gets its share of the error.
+
+    Args:
+        correct: severity → [N] bool; 0 for the clean images, if wanted.
+        level: confidence of both bands.
+    """
+    x = sorted(correct)
+    arrays = [np.asarray(correct[severity], dtype=bool) for severity in x]
+    k = np.array([array.sum() for array in arrays], dtype=np.int64)
+    n = np.array([array.size for array in arrays], dtype=np.int64)
+    low, high = wilson_band(k, n, level)
+    band_low, band_high = wilson_band(k, n, 1 - (1 - level) / max(len(x), 1))
+    value = np.where(n > 0, k / np.maximum(n, 1), np.nan)
+    return Curve(np.array(x, dtype=np.float64), value, low, high, band_low, band_high, n)
+
+
+def curve_area(breaking: ArrayLike, rungs: Sequence[Size], level: float = 0.95, seed: int = 0) -> Score:
+    """Area under the robustness curve over the area of a perfect one: the mean robust accuracy of the ladder.
+
+    Between rungs the curve is joined by straight lines (the trapezoid rule), which makes the area a
+    mean over images: each gives the share of the ladder below the middle of its last gap. The interval
+    resamples images.
+
+    Args:
+        breaking: [N] breaking budgets (0 clean error, inf resisted every rung).
+        rungs: the ladder, rising.
+        level: confidence.
+        seed: of the resampling.
+    """
+    return bootstrap_mean(image_areas(breaking, rungs), (0.0, 1.0), level=level, seed=seed)
+
+
+def image_areas(breaking: ArrayLike, rungs: Sequence[Size]) -> Floats:
+    """[N] each image's share of the area under the curve; their mean is ``curve_area``. For paired tests.
+
+    Args: as for ``curve_area``.
+    """
+    values = as_breaking(breaking)
+    x = _grid(rungs)
+    if len(x) < 2:
+        raise ValueError("an area needs a rung above 0")
+    alive = values[:, None] > x
+    return ((alive[:, 1:] + alive[:, :-1].astype(np.float64)) / 2 * np.diff(x)).sum(axis=1) / x[-1]
+
+
+def dkw_half_width(n: int, level: float = 0.95) -> float:
+    """Half width of the band that holds a whole distribution function (Massart 1990); 1 where n = 0."""
+    return min(1.0, math.sqrt(math.log(2 / (1 - level)) / (2 * n))) if n else 1.0
+
+
+def _grid(points: Sequence[Size]) -> Floats:
+    x = np.array([as_float(point) for point in points], dtype=np.float64)
+    if x.size == 0 or x[0] > 0:
+        x = np.concatenate(([0.0], x))
+    if np.isnan(x).any() or np.isinf(x).any() or (np.diff(x) <= 0).any() or x[0] < 0:
+        raise ValueError("the points of a curve must be finite, not negative, and rise")
+    return x
+
+
+def _survival(wrong_from: Floats, x: Floats, level: float) -> Curve:
+    """Share of images that turn wrong only after x."""
+    n = wrong_from.size
+    k = (wrong_from[:, None] > x).sum(axis=0)
+    low, high = wilson_band(k, n, level)
+    value = k / n if n else np.full(x.shape, np.nan)
+    half = dkw_half_width(n, level)
+    centre = value if n else np.full(x.shape, 0.5)
+    band_low, band_high = np.clip(centre - half, 0.0, 1.0), np.clip(centre + half, 0.0, 1.0)
+    return Curve(x, value, low, high, band_low, band_high, np.full(x.shape, n, dtype=np.int64))
