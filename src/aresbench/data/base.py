@@ -62,7 +62,7 @@ class Listing:
     classes: Classes
     ids: tuple[str, ...]
     labels: np.ndarray
-    images: Sequence[Path | np.ndarray]
+    images: Sequence[Path | np.ndarray] | np.ndarray
     positions: np.ndarray | None = None
     notes: tuple[str, ...] = ()
 

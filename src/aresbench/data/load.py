@@ -45,8 +45,6 @@ def load_dataset(spec: str, root: str | Path | None = None, **options: Any) -> D
     factory = find("datasets", name)
     if root is not None:
         options["root"] = root
-    if "root" in options:
-        options["root"] = Path(options["root"]).expanduser()
     allowed = inspect.signature(factory).parameters
     for key in options:
         if key not in allowed:

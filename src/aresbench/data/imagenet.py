@@ -1,0 +1,229 @@
+"""ImageNet's validation set, in class folders or flat with a list of labels."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from aresbench.core.errors import DataError, did_you_mean
+from aresbench.data.base import Dataset, Listing, published_order
+from aresbench.data.imagenet_classes import imagenet_classes, index_of_wnid
+from aresbench.data.local import given_folder, is_picture, relative_hint, shared_folder
+
+TOTAL, CLASSES, PER_CLASS = 50_000, 1_000, 50
+_ID = re.compile(r"ILSVRC2012_val_(\d{8})")
+_FOLDER_REMEDY = "for another set of photographs, or a part of ImageNet under other names, use folder:/path"
+
+
+def _canonical(number: int) -> str:
+    return f"ILSVRC2012_val_{number:08d}"
+
+
+def _id_of(name: str) -> str:
+    match = _ID.match(name)
+    if match is None or not 1 <= int(match[1]) <= TOTAL:
+        raise DataError(
+            f"{name!r} is not a file name of ImageNet's validation set (ILSVRC2012_val_00000001.JPEG … 00050000)",
+            _FOLDER_REMEDY,
+        )
+    return match[0]
+
+
+def _some(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ImageNet(Dataset):
+    """ImageNet's validation set: 50,000 photographs of 1,000 classes (Russakovsky et al., 2015).
+
+    Two layouts are read: class folders ``val/<wnid>/*.JPEG``, and a flat folder with a list of ``path label`` lines,
+    whose labels are wnids or indices in the order of sorted wnids. Ids are the file names without ending
+    (``ILSVRC2012_val_00000293``), the same in both.
+
+    Args:
+        root: the ``val`` folder or its parent; by default ``$ARESBENCH_DATA/imagenet``.
+        labels: the list of a flat folder; by default ``val.txt`` in the folder or beside it.
+        partial: accept a part of the 50,000 images. The images keep their places in the published order, and the
+            dataset a name of its own, so that its numbers are never taken for those of the whole.
+    """
+
+    title: ClassVar[str] = "ImageNet (ILSVRC 2012 validation)"
+    licence: ClassVar[str] = "ImageNet terms of access: non-commercial research and education"
+    citation: ClassVar[str] = (
+        "O. Russakovsky et al., ImageNet Large Scale Visual Recognition Challenge, IJCV 2015, arXiv:1409.0575"
+    )
+    obtain: ClassVar[str] = (
+        "register at https://image-net.org and download ILSVRC2012_img_val.tar; then root=… or ARESBENCH_DATA"
+    )
+    image_size: ClassVar[str] = "RGB, about 500×375, resized and cropped by a model's preprocessing"
+
+    root: str | Path | None = None
+    labels_file: str | Path | None = None
+    partial: bool = False
+
+    def read(self) -> Listing:
+        folder = self._folder()
+        subfolders = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+        in_folders = subfolders and self.labels_file is None
+        found = self._tree(folder, subfolders) if in_folders else self._flat(folder)
+        if not found:
+            raise DataError(f"{folder} holds no picture of ImageNet's validation set", self.obtain)
+        name, positions = "imagenet", None
+        if len(found) < TOTAL:
+            name, positions = self._part(folder, found)
+        else:
+            _check_counts(label for label, _ in found.values())
+        return Listing(
+            name=name,
+            classes=imagenet_classes(),
+            ids=tuple(found),
+            labels=np.array([label for label, _ in found.values()], dtype=np.int64),
+            images=[file for _, file in found.values()],
+            positions=positions,
+        )
+
+    def _folder(self) -> Path:
+        if self.root is not None:
+            root = given_folder(self.root)
+        else:
+            shared = shared_folder("imagenet")
+            if shared is None or not shared.is_dir():
+                where = f"there is no folder {shared}" if shared else "neither root nor ARESBENCH_DATA is set"
+                raise DataError(f"ImageNet is not on this machine: {where}", self.obtain)
+            root = shared
+        return root / "val" if (root / "val").is_dir() else root
+
+    def _tree(self, folder: Path, subfolders: list[Path]) -> dict[str, tuple[int, Path]]:
+        """id → (label, file) of a tree of wnid folders."""
+        index = index_of_wnid()
+        names = [p.name for p in subfolders]
+        unknown = [name for name in names if name not in index]
+        if unknown:
+            raise DataError(
+                f"{folder} holds folders that are no class of ImageNet-1k: {_some(unknown)}",
+                did_you_mean(unknown[0], index) or f"root must be the val folder or its parent; {_FOLDER_REMEDY}",
+            )
+        missing = [wnid for wnid in index if wnid not in set(names)]
+        if missing and not self.partial:
+            raise DataError(
+                f"{folder} has {len(names)} of ImageNet's {CLASSES} class folders; missing: {_some(missing)}",
+                f"complete it, or say partial=True; {_FOLDER_REMEDY}",
+            )
+        found: dict[str, tuple[int, Path]] = {}
+        for sub in subfolders:
+            files = [p for p in sub.iterdir() if is_picture(p.name)]
+            if not files and not self.partial:
+                raise DataError(f"the class folder {sub} holds no picture", "complete it, or say partial=True")
+            for file in files:
+                _add(found, _id_of(file.name), index[sub.name], file)
+        return found
+
+    def _flat(self, folder: Path) -> dict[str, tuple[int, Path]]:
+        """id → (label, file) of a flat folder with a list."""
+        files = {_id_of(p.name): p for p in sorted(folder.iterdir()) if is_picture(p.name)}
+        if not files:
+            raise DataError(f"{folder} holds no pictures", self.obtain)
+        listed = read_labels(self._list(folder))
+        unlabelled = [image_id for image_id in files if image_id not in listed]
+        if unlabelled and not self.partial:
+            raise DataError(
+                f"the list of labels lacks {_some(unlabelled)}",
+                "complete the list, or say partial=True to leave them out",
+            )
+        return {image_id: (label, files[image_id]) for image_id, label in listed.items() if image_id in files}
+
+    def _list(self, folder: Path) -> Path:
+        if self.labels_file is not None:
+            path = Path(self.labels_file).expanduser()
+            if not path.is_file():
+                raise DataError(f"there is no list of labels {path}", relative_hint(path))
+            return path
+        for path in (folder / "val.txt", folder.parent / "val.txt"):
+            if path.is_file():
+                return path
+        raise DataError(
+            f"{folder} is flat: its pictures lie in no class folders, and no list says their labels",
+            "give labels_file=…, a file of lines `ILSVRC2012_val_00000001.JPEG n01751748` (or an index from 0 to 999)",
+        )
+
+    def _part(self, folder: Path, found: dict[str, tuple[int, Path]]) -> tuple[str, np.ndarray]:
+        """Name and places of a part of the set."""
+        everything = [_canonical(number) for number in range(1, TOTAL + 1)]
+        if not self.partial:
+            missing = (image_id for image_id in everything if image_id not in found)
+            raise DataError(
+                f"{folder} has {len(found):,} of ImageNet's {TOTAL:,} images; missing: {_some(missing)}",
+                "complete it, or say partial=True to go on without them under a name of its own",
+            )
+        place = np.empty(TOTAL, dtype=np.int64)
+        place[published_order(everything)] = np.arange(TOTAL)
+        digest = hashlib.sha256("\n".join(sorted(found)).encode()).hexdigest()[:8]
+        return f"imagenet-part-{digest}", place[[int(image_id[-8:]) - 1 for image_id in found]]
+
+
+def _add(found: dict[str, tuple[int, Path]], image_id: str, label: int, file: Path) -> None:
+    if image_id in found:
+        raise DataError(f"{image_id} is there twice: {found[image_id][1]} and {file}", "remove one of them")
+    found[image_id] = (label, file)
+
+
+def _check_counts(labels: Iterable[int]) -> None:
+    counts = np.bincount(np.fromiter(labels, dtype=np.int64), minlength=CLASSES)
+    wrong = np.flatnonzero(counts != PER_CLASS)
+    if len(wrong):
+        wnid = imagenet_classes().ids[int(wrong[0])]
+        raise DataError(
+            f"{len(wrong)} classes do not have ImageNet's {PER_CLASS} validation images, "
+            f"the first is {wnid} with {counts[wrong[0]]}",
+            "files lie in wrong folders, or the list of labels is not ImageNet's",
+        )
+
+
+def read_labels(path: Path) -> dict[str, int]:
+    """Read a list of labels: id → class index.
+
+    Lines are ``path label`` with a wnid or an index in the order of sorted wnids (0–999). A list of bare labels says
+    neither which image a line means nor, for numbers, in which of ImageNet's two orders the classes stand; it is read
+    only when it has one wnid for each of the 50,000 images in file-name order.
+
+    Raises:
+        DataError: a line cannot be read, an image comes twice, or the list is ambiguous.
+    """
+    index = index_of_wnid()
+    lines = [(n, line.split()) for n, line in enumerate(path.read_text("utf-8").splitlines(), 1) if line.strip()]
+    if lines and all(len(words) == 1 for _, words in lines):
+        if len(lines) != TOTAL or any(words[0] not in index for _, words in lines):
+            raise DataError(
+                f"{path} has one label per line and no file names: which image is meant is ambiguous, and so are "
+                "numbers (ILSVRC's own ids 1–1000 are not the order of sorted wnids)",
+                "write lines `ILSVRC2012_val_00000001.JPEG n01751748`",
+            )
+        lines = [(n, [_canonical(k), words[0]]) for k, (n, words) in enumerate(lines, 1)]
+    labels: dict[str, int] = {}
+    for n, words in lines:
+        if len(words) != 2:
+            raise DataError(f"{path}, line {n}: expected `path label`, found {' '.join(words)!r}")
+        image_id = _id_of(Path(words[0]).name)
+        if image_id in labels:
+            raise DataError(f"{path}, line {n}: {image_id} comes twice")
+        labels[image_id] = _label(words[1], index, f"{path}, line {n}")
+    return labels
+
+
+def _label(text: str, index: dict[str, int], where: str) -> int:
+    if text in index:
+        return index[text]
+    if text.isascii() and text.isdigit() and int(text) < CLASSES:
+        return int(text)
+    raise DataError(
+        f"{where}: {text!r} is neither a wnid of ImageNet-1k nor an index from 0 to {CLASSES - 1}",
+        did_you_mean(text, index) or "indices follow the sorted wnids; ILSVRC's own ids (1–1000) are another order",
+    )
