@@ -1,0 +1,1 @@
+"""Corruptions: named changes of an image with a dose; draws apart from pure maths."""

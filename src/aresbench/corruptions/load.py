@@ -1,0 +1,77 @@
+"""Corruptions by name, and the shortest way to corrupt a batch of images."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from aresbench.core.errors import DataError, SpecError
+from aresbench.core.registry import find
+from aresbench.corruptions.base import Corruption, check_images
+from aresbench.ops.random import Streams
+
+
+def make_corruption(name: str, severity: int, mode: str = "memory") -> Corruption:
+    """The corruption called ``name`` (or ``./file.py:Class``) at one severity.
+
+    Args:
+        name: see ``aresbench list corruptions``.
+        severity: 1 (mild) to 5 (strong).
+        mode: what follows the change; ``memory`` is 8 bits by truncation.
+
+    Raises:
+        UnknownName: no such corruption; the nearest right name is given.
+        SpecError: no such severity or mode, or the object named is not a corruption.
+    """
+    found = find("corruptions", name)
+    if not (isinstance(found, type) and issubclass(found, Corruption)):
+        raise SpecError(f"{name!r} is not a corruption", "name a subclass of aresbench.corruptions.base.Corruption")
+    return found(severity, mode)
+
+
+def corrupt(
+    x: Tensor,
+    name: str,
+    severity: int,
+    seed: int = 0,
+    ids: Sequence[str] | None = None,
+    mode: str = "memory",
+) -> Tensor:
+    """Corrupt images: tensors in, tensors out (the corruptions of Hendrycks and Dietterich, ICLR 2019).
+
+    Each image's random numbers depend on (seed, corruption, severity, its id) alone, so the result does
+    not depend on the batch it came in.
+
+    Args:
+        x: images [N,3,H,W], RGB in [0,1], float32 or float64, on any device; left as they are.
+        name: see ``aresbench list corruptions``.
+        severity: 1 (mild) to 5 (strong).
+        seed: another seed gives other draws.
+        ids: one id per image; by default a hash of its pixels, so equal images get equal noise.
+        mode: what follows the change; ``memory`` is 8 bits by truncation.
+
+    Returns:
+        [N,3,H,W] of x's dtype and device, multiples of 1/255.
+
+    Raises:
+        UnknownName, SpecError: as :func:`make_corruption`.
+        DataError: x is no such batch of images, or the number of ids is not N.
+    """
+    corruption = make_corruption(name, severity, mode)
+    check_images(x)
+    if ids is None:
+        ids = pixel_ids(x)
+    if isinstance(ids, str) or len(ids) != len(x):
+        count = "a single text" if isinstance(ids, str) else f"{len(ids)} ids"
+        raise DataError(f"{len(x)} images but {count}", "give a list with one id per image")
+    return corruption(x, Streams(seed, corruption.component, ids, x.device))
+
+
+def pixel_ids(x: Tensor) -> list[str]:
+    """An id for each image [N,3,H,W] in [0,1]: the SHA-256 of its shape and its values rounded to 8 bits."""
+    pixels = (x.detach() * 255).round().to("cpu", torch.uint8).numpy()
+    head = "x".join(map(str, pixels.shape[1:])).encode()
+    return [hashlib.sha256(head + b":" + image.tobytes()).hexdigest() for image in pixels]
