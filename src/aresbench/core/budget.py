@@ -27,9 +27,7 @@ def parse_fraction(text: str) -> Fraction:
         for part in parts[1:]:
             value /= Fraction(part.strip())
     except (ValueError, ZeroDivisionError):
-        raise SpecError(
-            f"{text!r} is not a budget size", "write a number such as 4/255, 0.5 or 1/2/255"
-        ) from None
+        raise SpecError(f"{text!r} is not a budget size", "write a number such as 4/255, 0.5 or 1/2/255") from None
     return value
 
 

@@ -81,9 +81,7 @@ def match_classes(data: Classes, model: Classes, *, subset: bool = False) -> Cla
             forms = _forms(name) | ({model.ids[i].lower()} if model.ids else set())
             for form in forms:
                 where.setdefault(form, []).append(i)
-        wanted = [
-            _forms(name) | ({data.ids[k].lower()} if data.ids else set()) for k, name in enumerate(data.names)
-        ]
+        wanted = [_forms(name) | ({data.ids[k].lower()} if data.ids else set()) for k, name in enumerate(data.names)]
     indices: list[int] = []
     for k, forms in enumerate(wanted):
         whole = re.sub(r"[\s_\-]+", " ", data.names[k].strip().lower())

@@ -90,7 +90,7 @@ def table(kind: str) -> dict[str, str]:
 
 
 def find(kind: str, name: str) -> Any:
-    """Import and return the component called ``name``, or the object at ``./file.py:Object`` or ``package.module:Object``.
+    """Import the component called ``name``, or the object at ``./file.py:Object`` or ``package.module:Object``.
 
     Raises:
         UnknownName: no such name (the nearest right one is named), file, module or object.

@@ -114,7 +114,9 @@ def read_suite(raw: dict[str, Any], where: str) -> Suite:
     names = [(t.dataset, t.name) for t in tasks]
     for name in names:
         if names.count(name) > 1:
-            raise SpecError(f"{where}: the task {name[1]!r} on {name[0]!r} stands there twice", "give one of them a name")
+            raise SpecError(
+                f"{where}: the task {name[1]!r} on {name[0]!r} stands there twice", "give one of them a name"
+            )
     return Suite(
         name=raw.get("name", Path(where).stem),
         version=int(raw.get("version", 1)),

@@ -10,6 +10,7 @@ from aresbench.core.registry import card, table
 from aresbench.core.spec import Call, parse_call, split_top
 
 KINDS = ("clean", "corruption", "adversary")
+DEFAULT_BOUND = "fmn(steps=30)"
 
 
 @dataclass(frozen=True)
@@ -42,17 +43,22 @@ class Adversary:
     Args:
         ladder: norm and rungs; pinned ones are attacked cold and in full.
         attacks: attack specs in order; each sees only what the ones before left standing.
-        bound: the minimal-norm attack that opens the search between pins, or ``none``.
+        bound: the minimal-norm attack that opens the search between pins, or ``none`` (the search then
+            halves the ladder instead). Where every rung is pinned nothing is searched, and it is dropped.
     """
 
     ladder: Ladder
     attacks: tuple[str, ...]
-    bound: str = "fmn(steps=30)"
+    bound: str = DEFAULT_BOUND
+
+    def __post_init__(self) -> None:
+        if self.all_pinned:
+            object.__setattr__(self, "bound", "none")
 
     def __str__(self) -> str:
         attacks = self.attacks[0] if len(self.attacks) == 1 else "[" + ", ".join(self.attacks) + "]"
         norm, _, sizes = str(self.ladder).partition(":")
-        bound = "" if self.bound == type(self).bound or self.all_pinned else f", bound={self.bound}"
+        bound = "" if self.bound == DEFAULT_BOUND or self.all_pinned else f", bound={self.bound}"
         return f"adversary({norm}, {sizes}, {attacks}{bound})"
 
     @property
@@ -155,7 +161,7 @@ def _adversary(call: Call) -> Adversary:
         raise SpecError("an adversary needs at least one attack", "e.g. adversary(linf, 4/255, apgd-ce)")
     for spec in listed:
         known_component("attacks", parse_call(spec).name)
-    bound = call.kwargs.get("bound", Adversary.bound)
+    bound = call.kwargs.get("bound", DEFAULT_BOUND)
     return Adversary(ladder_of(call.args[0], call.args[1]), tuple(map(canonical, listed)), canonical(bound))
 
 

@@ -98,6 +98,7 @@ class Dataset(ABC):
     citation: ClassVar[str]
     obtain: ClassVar[str]
     image_size: ClassVar[str]
+    standard_order: ClassVar[bool] = False  # is the class index order a public standard (ImageNet's, CIFAR-10's)?
 
     @abstractmethod
     def read(self) -> Listing:

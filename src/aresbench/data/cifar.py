@@ -52,6 +52,7 @@ class CIFAR10(Dataset):
     citation: ClassVar[str] = "A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009"
     obtain: ClassVar[str] = "local files in root or ARESBENCH_DATA/cifar10, else downloaded by torchvision (170 MB)"
     image_size: ClassVar[str] = "32×32 RGB"
+    standard_order: ClassVar[bool] = True
 
     root: str | Path | None = None
     split: str = "test"

@@ -33,6 +33,7 @@ class Digits(Dataset):
     )
     obtain: ClassVar[str] = "installed with scikit-learn; nothing to download"
     image_size: ClassVar[str] = "8×8 grey; upsampled by a model's preprocessing"
+    standard_order: ClassVar[bool] = True
 
     split: str = "test"
 

@@ -40,6 +40,7 @@ class FashionMNIST(Dataset):
     )
     obtain: ClassVar[str] = "apt install dataset-fashion-mnist (31 MB), else downloaded by torchvision"
     image_size: ClassVar[str] = "28×28 grey"
+    standard_order: ClassVar[bool] = True
 
     root: str | Path | None = None
     split: str = "test"

@@ -33,6 +33,7 @@ class Samples(Dataset):
     )
     obtain: ClassVar[str] = 'pip install "aresbench[samples]"'
     image_size: ClassVar[str] = "512×512 and 1024×683 RGB, resized and cropped by a model's preprocessing"
+    standard_order: ClassVar[bool] = True
     caution: ClassVar[str] = "20 photographs, never to be presented as ImageNet accuracy"
 
     def read(self) -> Listing:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aresbench.attacks import base, geometry
+from aresbench.attacks import base, losses
 from aresbench.attacks.base import Attack, Loss
 from aresbench.core.errors import SpecError, did_you_mean
 from aresbench.engine.prepare import Prepared
@@ -139,8 +139,8 @@ class Driver:
         self.num_classes = 0
         self.flush_seconds = 20.0
 
-    def run(self, jobs: deque[Job]) -> Iterator[Finished]:
-        """Work through ``jobs``; the caller may append more while it consumes what is finished.
+    def run(self, jobs: deque[Job]) -> Iterator[list[Finished]]:
+        """Work through ``jobs``, yielding what is finished in groups; the caller may append more meanwhile.
 
         Nothing global is left changed: random state and gradient mode are put back.
         """
@@ -179,13 +179,11 @@ class Driver:
                 with random_state:
                     finished = self._confirm(leaving, flying)
                 leaving, since = [], time.monotonic()
-                yield from finished
+                yield finished
 
     # -- one phase each -----------------------------------------------------------------------
 
-    def _admit(
-        self, jobs: list[Job], serial: int, live: tuple[EngineProblem, Any] | None
-    ) -> tuple[EngineProblem, Any]:
+    def _admit(self, jobs: list[Job], serial: int, live: tuple[EngineProblem, Any] | None) -> tuple[EngineProblem, Any]:
         index = torch.tensor([job.row for job in jobs])
         x = self.model.place(self.x[index])
         device = x.device
@@ -224,9 +222,7 @@ class Driver:
     def _all_out_of_steps(self, problem: EngineProblem) -> bool:
         return bool((problem.t >= self.attack.total_steps).all())
 
-    def _dismiss(
-        self, problem: EngineProblem, state: Any, leaving: list[Ledger]
-    ) -> tuple[EngineProblem, Any] | None:
+    def _dismiss(self, problem: EngineProblem, state: Any, leaving: list[Ledger]) -> tuple[EngineProblem, Any] | None:
         """Let finished images leave; those out of steps first offer what they still hold."""
         spent = problem.t >= self.attack.total_steps
         unbroken = spent & ~problem.ledger.broken if self.goal == "break" else spent
@@ -263,7 +259,7 @@ class Driver:
             logits = self.model.confirm(book.best[at]).cpu()
             goal = (self.y if self.target is None else self.target)[[rows[k] for k in at.tolist()]].cpu()
             prediction[at.cpu()] = logits.argmax(1)
-            margin[at.cpu()] = geometry.margin(logits, goal)
+            margin[at.cpu()] = losses.margin(logits, goal)
             reached = logits.argmax(1) != goal if self.target is None else logits.argmax(1) == goal
             confirmed[at.cpu()] = reached & torch.isfinite(logits).all(1)
         book.forwards[claimed] += 1
@@ -412,4 +408,5 @@ def run_attack(
     n = len(x)
     sizes = torch.as_tensor(eps, dtype=torch.float64).expand(n).tolist()
     driver = Driver(model, attack, x, y, ids or [str(k) for k in range(n)], norm=norm, **options)
-    return Outcome.of(list(driver.run(deque(Job(k, sizes[k], label) for k in range(n)))))
+    jobs = deque(Job(k, sizes[k], label) for k in range(n))
+    return Outcome.of([finished for group in driver.run(jobs) for finished in group])

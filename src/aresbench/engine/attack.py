@@ -1,0 +1,211 @@
+"""``ab.attack``: tensors in, tensors out."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch
+from torch import Tensor, nn
+
+from aresbench.attacks.base import Attack
+from aresbench.attacks.load import describe, make_attack
+from aresbench.core.budget import Ladder, format_fraction, parse_budget
+from aresbench.core.errors import DataError, SpecError
+from aresbench.core.spec import format_value, parse_call
+from aresbench.corruptions.load import pixel_ids
+from aresbench.engine.driver import Driver, Finished, Job
+from aresbench.engine.ladder import within
+from aresbench.engine.prepare import Prepared, prepared
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """What ``attack`` found, one entry per image, in the order given.
+
+    Args:
+        x_adv: [N, C, H, W], a confirmed adversarial image inside the smallest budget that broke it;
+            the image itself where none was found or the model was wrong from the start.
+        broken: [N] bool, broken inside the (largest) budget; never true for an image that the model
+            gets wrong without any attack.
+        correct: [N] bool, right on the image itself.
+        breaking_budget: for each image the exact smallest rung that broke it; 0 for a clean error,
+            ``None`` where every rung was resisted.
+        distance: [N] float, of ``x_adv`` in the budget's norm; ``inf`` where not broken.
+        prediction: [N] int64, at ``x_adv``; -1 where not broken.
+        first_step, first_query: [N] int64, updates and forwards made in its attempt when the image
+            broke; -1 where not.
+        forwards, backwards: [N] int64, what it cost in all.
+        zero_gradients, nan_gradients: [N] int64, how often the gradient was all zero or not finite.
+        rejected: [N] int64, offers outside the budget (a bug of the attack).
+    """
+
+    x_adv: Tensor
+    broken: Tensor
+    correct: Tensor
+    breaking_budget: tuple[Fraction | None, ...]
+    distance: Tensor
+    prediction: Tensor
+    first_step: Tensor
+    first_query: Tensor
+    forwards: Tensor
+    backwards: Tensor
+    zero_gradients: Tensor
+    nan_gradients: Tensor
+    rejected: Tensor
+
+    def __repr__(self) -> str:
+        robust = (self.correct & ~self.broken).float().mean().item()
+        clean = self.correct.float().mean().item()
+        return f"<{len(self.broken)} images: clean accuracy {clean:.1%}, robust accuracy {robust:.1%}>"
+
+
+def attack(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    attack: str | Attack = "apgd-ce",
+    budget: str | Ladder = "linf:4/255",
+    *,
+    target: Tensor | None = None,
+    seed: int = 0,
+    ids: Sequence[str] | None = None,
+    device: torch.device | str | None = None,
+    batch: int | None = None,
+    **settings: object,
+) -> Attacked:
+    """Search the neighbourhood of images for ones that the model gets wrong.
+
+    Images that the model gets wrong to begin with are not attacked. With several budgets, each image is
+    attacked from the smallest up until it breaks; what breaks at one budget counts at all larger ones.
+    The model comes back as it was: mode, gradients, buffers and device.
+
+    Args:
+        model: [0,1] RGB images → logits; a plain module must do its own normalisation.
+        x: [N, C, H, W] float32 in [0, 1].
+        y: [N] int64 labels.
+        attack: name or spec (``aresbench list attacks``), or an attack object; ``settings`` are its settings.
+        budget: ``linf:4/255``, ``l2:[0.25,0.5,1]``, or a ``Ladder``. Minimal-norm attacks search at any
+            distance once and are judged at every rung.
+        target: [N] int64: ask for these predictions instead of any wrong one.
+        seed: of the random draws; they belong to the image, whatever the batch.
+        ids: one text per image that keys its draws; default: a hash of its pixels.
+        device: where to run; default: where the model is.
+        batch: images in flight; default: what suits the machine.
+
+    Raises:
+        DataError: images or labels of the wrong shape, type or range.
+        SpecError: unknown attack, setting or norm.
+
+    Example:
+        >>> out = aresbench.attack(model, x, y, "pgd(steps=50)", "linf:[1,2,4,8]/255")
+        >>> out.breaking_budget[0]
+        Fraction(2, 255)
+    """
+    made = make_attack(_with_settings(attack, settings))
+    ladder = parse_budget(budget) if isinstance(budget, str) else budget
+    _check_inputs(x, y, target, ids)
+    x = x.detach().cpu()
+    y = y.detach().cpu()
+    names = list(ids) if ids is not None else pixel_ids(x)
+    where = torch.device(device) if device is not None else next((p.device for p in model.parameters()), "cpu")
+    with prepared(model, x, device=where) as ready:
+        correct = _right(ready, x, y, batch)
+        driver = Driver(
+            ready,
+            made,
+            x,
+            y,
+            names,
+            norm=ladder.norm,
+            goal="minimise" if made.kind == "minimal" else "break",
+            target=None if target is None else target.detach().cpu(),
+            seed=seed,
+            batch=batch,
+            component=describe(made),
+        )
+        attempts = _climb(driver, ladder, correct.nonzero().squeeze(1).tolist(), made.kind == "minimal")
+    return _gather(x, correct, ladder, attempts)
+
+
+def _with_settings(attack: str | Attack, settings: dict[str, object]) -> str | Attack:
+    """The spec with further settings written into it; the spec's reader then checks them all."""
+    if not settings:
+        return attack
+    if isinstance(attack, Attack):
+        raise SpecError("an attack object already has its settings", "use dataclasses.replace, or name the attack")
+    call = parse_call(attack)
+    twice = [name for name in settings if name in call.kwargs]
+    if twice:
+        raise SpecError(f"{twice[0]!r} is given twice for {call.name}")
+    texts = [*call.args, *(f"{k}={v}" for k, v in call.kwargs.items())]
+    return f"{call.name}({', '.join([*texts, *(f'{k}={format_value(v)}' for k, v in settings.items())])})"
+
+
+def _climb(driver: Driver, ladder: Ladder, rows: list[int], minimal: bool) -> dict[int, list[Finished]]:
+    """Attack each image at rising rungs until it breaks; a minimal-norm attack runs once, unbounded."""
+    attempts: dict[int, list[Finished]] = {row: [] for row in rows}
+    rungs = [(float("inf"), "")] if minimal else [(float(r), format_fraction(r)) for r in ladder.rungs]
+    queue = deque(Job(row, *rungs[0]) for row in rows)
+    for group in driver.run(queue):
+        for finished in group:
+            done = attempts[finished.job.row]
+            done.append(finished)
+            if not finished.broken and len(done) < len(rungs):
+                queue.append(Job(finished.job.row, *rungs[len(done)]))
+    return attempts
+
+
+def _gather(x: Tensor, correct: Tensor, ladder: Ladder, attempts: dict[int, list[Finished]]) -> Attacked:
+    blank = {
+        "x_adv": None, "broken": False, "distance": float("inf"), "prediction": -1, "first_step": -1, "first_query": -1
+    }  # fmt: skip
+    counts = ("forwards", "backwards", "zero_gradients", "nan_gradients", "rejected")
+    columns: dict[str, list] = {name: [] for name in (*blank, *counts)}
+    budgets: list[Fraction | None] = []
+    for row in range(len(x)):
+        done = attempts.get(row, [])
+        last = done[-1] if done and done[-1].broken else None
+        rung = next((r for r in ladder.rungs if last is not None and within(last.distance, r)), None)
+        budgets.append(rung if correct[row] else Fraction(0))
+        for name, default in blank.items():
+            columns[name].append(default if last is None or rung is None else getattr(last, name))
+        for name in counts:
+            columns[name].append(sum(getattr(f, name) for f in done))
+    pictures = [x[row] if found is None else found.cpu() for row, found in enumerate(columns.pop("x_adv"))]
+    return Attacked(
+        x_adv=torch.stack(pictures),
+        correct=correct,
+        breaking_budget=tuple(budgets),
+        **{name: torch.tensor(values) for name, values in columns.items()},
+    )
+
+
+def _right(model: Prepared, x: Tensor, y: Tensor, batch: int | None) -> Tensor:
+    parts = x.split(batch or 64)
+    return torch.cat([model.confirm(model.place(part)).argmax(1).cpu() for part in parts]) == y
+
+
+def _check_inputs(x: Tensor, y: Tensor, target: Tensor | None, ids: Sequence[str] | None) -> None:
+    if x.ndim != 4 or not x.is_floating_point():
+        raise DataError(
+            f"images must be a float tensor [N, C, H, W], got {x.dtype} {tuple(x.shape)}",
+            "divide 8-bit images by 255; add a batch dimension with x[None]",
+        )
+    if len(x) == 0:
+        raise DataError("there are no images to attack")
+    low, high = x.min().item(), x.max().item()
+    if not (low >= 0 and high <= 1):
+        raise DataError(
+            f"images must lie in [0, 1], these run from {low:.3g} to {high:.3g}",
+            "divide 8-bit images by 255, and leave normalisation to the model: Classifier(module, mean=…, std=…)",
+        )
+    for name, labels in (("labels", y), ("targets", target)):
+        if labels is None:
+            continue
+        if labels.shape != (len(x),) or labels.is_floating_point():
+            raise DataError(f"{name} must be integers of shape [{len(x)}], got {labels.dtype} {tuple(labels.shape)}")
+    if ids is not None and len(ids) != len(x):
+        raise DataError(f"{len(x)} images but {len(ids)} ids")

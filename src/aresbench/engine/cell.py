@@ -1,0 +1,360 @@
+"""Fill one cell: pictures → corruption → clean verdict → ladder of attacks → rows, a window of shards at a time."""
+
+from __future__ import annotations
+
+import io
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from aresbench.attacks import losses
+from aresbench.core.budget import format_fraction
+from aresbench.data.base import load_images
+from aresbench.engine.driver import Driver, Finished, Job, batch_for
+from aresbench.engine.ladder import Attempt, Move, breaking_rung, next_move
+from aresbench.engine.plan import SHARD, Planned
+from aresbench.engine.prepare import Prepared, prepared
+from aresbench.ops.random import Streams
+
+WINDOW_VALUES = 40_000_000  # float32 values of images held at once: 160 MB, 8 shards at 224 px
+EXAMPLES = 6  # pictures kept per cell, the first of the published order
+
+
+@dataclass
+class Pictures:
+    """Decoded images of one dataset under one preprocessing, kept as 8-bit for all tasks that share them.
+
+    Args:
+        limit: bytes kept at most; what does not fit is decoded again.
+    """
+
+    limit: int = 2_000_000_000
+    _kept: dict[tuple[object, str], Tensor] = field(default_factory=dict)
+    _bytes: int = 0
+
+    def load(self, plan: Planned, places: list[int], on_bad: Any) -> tuple[Tensor, list[int], list[tuple[str, str]]]:
+        """As ``load_images``, from memory where possible."""
+        name = (plan.dataset.name, str(plan.preprocessing))
+        new = [k for k in places if (name, plan.dataset.ids[k]) not in self._kept]
+        x, kept, bad = load_images(plan.dataset, new, plan.preprocessing, on_bad)
+        fresh = dict(zip(kept, x, strict=True))
+        images, good = [], []
+        for k in places:
+            entry = (name, plan.dataset.ids[k])
+            if k in fresh:
+                image = fresh[k]
+                packed = (image * 255).round_().to(torch.uint8)
+                if self._bytes + packed.numel() <= self.limit:
+                    self._kept[entry] = packed
+                    self._bytes += packed.numel()
+            elif entry in self._kept:
+                image = self._kept[entry].float().div_(255)
+            else:
+                continue
+            images.append(image)
+            good.append(k)
+        return (torch.stack(images) if images else x), good, bad
+
+
+def fill(
+    plan: Planned,
+    pictures: Pictures,
+    *,
+    device: torch.device,
+    batch: int | None,
+    on_bad: str,
+    advance: Callable[[int, str], None],
+) -> list[tuple[str, str]]:
+    """Compute the missing rows of a cell and store them; killed at any moment, the next call goes on.
+
+    Returns (id, reason) of the images that could not be read.
+
+    Args:
+        plan: what to do.
+        pictures: shared decoded images.
+        device: where the model runs.
+        batch: images in flight; default: what suits the machine.
+        on_bad: ``raise`` or ``skip`` images that cannot be read.
+        advance: called with the number of images complete in this call and what is being done.
+
+    Raises:
+        AresError: an unreadable image (under ``raise``), a model that fails, a store that cannot be written.
+    """
+    unreadable: list[tuple[str, str]] = []
+    done = 0
+    places = list(plan.missing)
+    while places:
+        window = _window(plan, pictures, places)
+        x, good, bad = pictures.load(plan, window, on_bad)
+        unreadable += bad
+        places = places[len(window) :]
+        if good:
+            worker = _Worker(plan, x, good, device, batch)
+            worker.run(lambda count, what, base=done: advance(base + count, what))
+        done += len(window)
+        plan.cell.seal()
+        advance(done, "")
+    return unreadable
+
+
+def _window(plan: Planned, pictures: Pictures, places: list[int]) -> list[int]:
+    """The next images to work on: several shards, as many as fit the memory set aside."""
+    if plan.preprocessing is not None:
+        values = 3 * plan.preprocessing.size[0] * plan.preprocessing.size[1]
+    else:
+        picture = plan.dataset.picture(places[0])
+        values = 3 * picture.width * picture.height
+    return places[: max(SHARD, WINDOW_VALUES // values // SHARD * SHARD)]
+
+
+class _Worker:
+    """One window of one cell."""
+
+    def __init__(self, plan: Planned, x: Tensor, places: list[int], device: torch.device, batch: int | None) -> None:
+        self.plan, self.places, self.device, self.batch = plan, places, device, batch
+        self.ids = [plan.dataset.ids[k] for k in places]
+        self.original = x
+        target = torch.tensor(plan.class_map.target)
+        self.y = target[torch.as_tensor(plan.dataset.labels[places])]
+        for corruption in plan.corruptions:
+            streams = Streams(plan.seed, corruption.component, self.ids)
+            x = torch.cat(
+                [
+                    corruption(part, streams.select(torch.arange(start, start + len(part))))
+                    for start, part in zip(range(0, len(x), SHARD), x.split(SHARD), strict=True)
+                ]
+            )
+        self.x = x
+        self.attempts: dict[int, list[Attempt]] = {k: [] for k in range(len(places))}
+        self.breaks: dict[int, dict[str, Finished]] = {}
+
+    def run(self, advance: Callable[[int, str], None]) -> None:
+        with prepared(self.plan.model, self.x[:2], class_map=self.plan.class_map, device=self.device) as model:
+            clean = self._judge_clean(model)
+            adversary = self.plan.task.threat.adversary
+            if adversary is not None:
+                self._recall()
+                self._attack(model, clean["correct"], advance)
+            self._write(model, clean)
+
+    # -- the clean verdict --------------------------------------------------------------------
+
+    def _judge_clean(self, model: Prepared) -> dict[str, np.ndarray]:
+        """Prediction, top-5, margin and confidence on the images before any attack, from the model itself."""
+        size = self.batch or batch_for(self.x, self.device)
+        logits = torch.cat([model.confirm(model.place(part)).cpu() for part in self.x.split(size)])
+        finite = torch.isfinite(logits).all(1)
+        prediction = logits.argmax(1)
+        return {
+            "prediction": prediction.numpy(),
+            "top5": logits.topk(min(5, logits.shape[1]), dim=1).indices.numpy(),
+            "margin": torch.nan_to_num(losses.margin(logits, self.y), nan=0.0).numpy(),
+            "confidence": torch.nan_to_num(logits.softmax(1).amax(1), nan=0.0).numpy(),
+            "correct": ((prediction == self.y) & finite).numpy(),
+        }
+
+    # -- the adversary ------------------------------------------------------------------------
+
+    def _recall(self) -> None:
+        """Take up the attempts that an earlier, interrupted run has journalled."""
+        place = {image_id: k for k, image_id in enumerate(self.ids)}
+        for row in self.plan.cell.attempts().itertuples():
+            if row.id in place:
+                distance = float(row.distance) if row.verdict == "broken" else float("inf")
+                self.attempts[place[row.id]].append(Attempt(row.attack, row.eps, row.verdict == "broken", distance))
+
+    def _attack(self, model: Prepared, correct: np.ndarray, advance: Callable[[int, str], None]) -> None:
+        """Work through every image's plan; images at different rungs share a batch."""
+        adversary = self.plan.task.threat.adversary
+        assert adversary is not None
+        waiting: dict[str, deque[tuple[int, Move]]] = {spec: deque() for spec in self.plan.attacks}
+
+        def enqueue(row: int) -> Move | None:
+            move = next_move(adversary, self.attempts[row])
+            if move is not None:
+                waiting[move.attack].append((row, move))
+            return move
+
+        closed = int((~correct).sum())
+        for row in np.flatnonzero(correct).tolist():
+            closed += enqueue(row) is None
+        while any(waiting.values()):
+            spec = max(waiting, key=lambda s: len(waiting[s]))
+            for group in self._drive(model, spec, waiting[spec]):
+                self.plan.cell.append("attempts", [self._record(finished, move) for finished, move in group])
+                closed += sum(enqueue(finished.job.row) is None for finished, _ in group)
+                advance(closed, spec)
+
+    def _drive(
+        self, model: Prepared, spec: str, queue: deque[tuple[int, Move]]
+    ) -> Iterator[list[tuple[Finished, Move]]]:
+        """Run one attack until its queue is empty; what the consumer enqueues meanwhile joins the batch."""
+        attack = self.plan.attacks[spec]
+        adversary = self.plan.task.threat.adversary
+        assert adversary is not None
+        driver = Driver(
+            model,
+            attack,
+            self.x,
+            self.y,
+            self.ids,
+            norm=adversary.ladder.norm,
+            goal="minimise" if attack.kind == "minimal" else "break",
+            seed=self.plan.seed,
+            batch=self.batch,
+            component=spec,
+        )
+        jobs: deque[Job] = deque()
+        moves: dict[tuple[int, str], Move] = {}
+
+        def refill() -> None:
+            while queue:
+                row, move = queue.popleft()
+                moves[row, move.eps] = move
+                size = float("inf") if move.rung is None else float(move.rung)
+                jobs.append(Job(row, size, move.eps))
+
+        refill()
+        for group in driver.run(jobs):
+            yield [(finished, moves.pop((finished.job.row, finished.job.label))) for finished in group]
+            refill()
+
+    def _record(self, finished: Finished, move: Move) -> dict[str, Any]:
+        """Take note of an attempt; its row for the archive."""
+        row = finished.job.row
+        self.attempts[row].append(Attempt(move.attack, move.eps, finished.broken, finished.distance))
+        place = self.places[row]
+        position = int(self.plan.dataset.positions[place])
+        if finished.broken and position < EXAMPLES:
+            self.breaks.setdefault(row, {})[move.attack + "|" + move.eps] = finished
+        adversary = self.plan.task.threat.adversary
+        assert adversary is not None
+        timed = finished.broken and move.pinned  # only a cold run at a pinned budget says "step t of a T-step run"
+        return {
+            "id": self.ids[row],
+            "position": position,
+            "shard": position // SHARD,
+            "attack": move.attack,
+            "norm": adversary.ladder.norm,
+            "eps": move.eps,
+            "start": "cold",
+            "pinned": move.pinned,
+            "verdict": finished.verdict,
+            "distance": finished.distance if finished.broken else None,
+            "first_step": finished.first_step if timed else None,
+            "first_query": finished.first_query if timed else None,
+            "forwards": finished.forwards,
+            "backwards": finished.backwards,
+            "zero_gradients": finished.zero_gradients,
+            "nan_gradients": finished.nan_gradients,
+            "rejected": finished.rejected,
+            "adv_prediction": finished.prediction if finished.broken else None,
+            "seed": self.plan.seed,
+        }
+
+    # -- rows ---------------------------------------------------------------------------------
+
+    def _write(self, model: Prepared, clean: dict[str, np.ndarray]) -> None:
+        rows, examples = [], []
+        for k, place in enumerate(self.places):
+            position = int(self.plan.dataset.positions[place])
+            row = {
+                "id": self.ids[k],
+                "position": position,
+                "shard": position // SHARD,
+                "label": int(self.y[k]),
+                "prediction": int(clean["prediction"][k]),
+                "top5": [int(c) for c in clean["top5"][k]],
+                "margin": float(clean["margin"][k]),
+                "confidence": float(clean["confidence"][k]),
+                "correct": bool(clean["correct"][k]),
+                **self._verdict(k, bool(clean["correct"][k])),
+            }
+            rows.append(row)
+            if position < EXAMPLES:
+                examples.append(self._example(model, k, row))
+        self.plan.cell.add_examples([e for e in examples if e is not None])
+        self.plan.cell.append("images", rows)
+
+    def _verdict(self, k: int, correct: bool) -> dict[str, Any]:
+        """Breaking budget, distance and attack of one image, from its attempts alone."""
+        nothing = {"breaking_budget": None, "breaking_distance": None, "broken_by": None, "adv_prediction": None}
+        adversary = self.plan.task.threat.adversary
+        if adversary is None:
+            return nothing
+        if not correct:
+            return {**nothing, "breaking_budget": "0", "breaking_distance": 0.0}
+        rung = breaking_rung(adversary.ladder.rungs, self.attempts[k])
+        breaks = [a for a in self.attempts[k] if a.broken]
+        if not breaks:
+            return nothing
+        nearest = min(breaks, key=lambda a: a.distance)
+        out = {**nothing, "breaking_distance": nearest.distance}
+        if rung < len(adversary.ladder.rungs):
+            decided = {a.attack for a in breaks if breaking_rung(adversary.ladder.rungs, [a]) == rung}
+            out["breaking_budget"] = format_fraction(adversary.ladder.rungs[rung])
+            out["broken_by"] = next(a for a in (*adversary.attacks, adversary.bound) if a in decided)
+        return out
+
+    def _example(self, model: Prepared, k: int, row: dict[str, Any]) -> dict[str, Any] | None:
+        """Pictures for the gallery: the image, and what the threat made of it."""
+        threat = self.plan.task.threat
+        example: dict[str, Any] = {
+            "id": row["id"],
+            "label": row["label"],
+            "prediction": row["prediction"],
+            "adv_prediction": None,
+            "eps": None,
+            "attack": None,
+            "clean_png": png(self.original[k]),
+            "changed_png": None,
+        }
+        if threat.corruptions:
+            example["changed_png"] = png(self.x[k])
+        if threat.adversary is None or row["breaking_budget"] in (None, "0"):
+            return example
+        finished = self._breaking_attempt(model, k, row)
+        if finished is not None:
+            example.update(
+                adv_prediction=finished.prediction,
+                eps=row["breaking_budget"],
+                attack=row["broken_by"],
+                changed_png=png(finished.x_adv),
+            )
+        return example
+
+    def _breaking_attempt(self, model: Prepared, k: int, row: dict[str, Any]) -> Finished | None:
+        """The attempt that decided an image's breaking budget; run again if an earlier process found it."""
+        adversary = self.plan.task.threat.adversary
+        assert adversary is not None
+        rungs = adversary.ladder.rungs
+        rung = rungs[[format_fraction(r) for r in rungs].index(row["breaking_budget"])]
+        for attempt in self.attempts[k]:
+            if attempt.attack != row["broken_by"] or not attempt.broken:
+                continue
+            if breaking_rung(rungs, [attempt]) > rungs.index(rung):
+                continue
+            kept = self.breaks.get(k, {}).get(attempt.attack + "|" + attempt.eps)
+            if kept is not None:
+                return kept
+            place = next((r for r in rungs if format_fraction(r) == attempt.eps), None)
+            move = Move(attempt.attack, place, False)
+            again = [
+                f for group in self._drive(model, attempt.attack, deque([(k, move)])) for f, _ in group if f.broken
+            ]
+            return again[0] if again else None
+        return None
+
+
+def png(image: Tensor) -> bytes:
+    """A [3, H, W] image in [0,1] as an 8-bit PNG (rounded to the nearest level)."""
+    pixels = (image.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG", optimize=False)
+    return buffer.getvalue()

@@ -1,0 +1,161 @@
+"""``ab.evaluate``: models on tasks, row by row into the archive, and back as results."""
+
+from __future__ import annotations
+
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from aresbench import __version__
+from aresbench.core.errors import AresError, StoreError
+from aresbench.core.suite import Suite, Task
+from aresbench.data.base import Dataset
+from aresbench.engine.cell import Pictures, fill
+from aresbench.engine.doctor import examine, flags_of_cell
+from aresbench.engine.events import Clock, Event, Progress
+from aresbench.engine.plan import Plan, Planned, Skipped, make_plan
+from aresbench.engine.results import Results
+from aresbench.models.classifier import Classifier
+from aresbench.report.reading import Reading
+from aresbench.store import Store
+
+
+def evaluate(
+    models: str | Classifier | Sequence[str | Classifier] | None = None,
+    suite: str | Suite | Sequence[Task] = "quickstart",
+    *,
+    data: str | Dataset | None = None,
+    root: str | Path | None = None,
+    n: int | None = None,
+    balanced: bool = False,
+    store: str | Path | Store = "runs",
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    batch: int | None = None,
+    on_bad: str = "raise",
+    doctor: bool = True,
+    progress: Progress | None = None,
+) -> Results:
+    """Measure models on the tasks of a suite; what the archive already holds is not computed again.
+
+    Interrupt it at any time: the same call finishes the rest. A larger n computes only the images that
+    are new.
+
+    Args:
+        models: specs or classifiers; ``None``: the models the suite names.
+        suite: a suite's name or object, or a list of tasks.
+        data: replaces the dataset of every task whose classes the models know.
+        root: where the data lie.
+        n: images of each dataset, in its published order; a task's own smaller n stays.
+        balanced: choose the n images class by class.
+        store: the archive's folder.
+        seed: of all random draws.
+        device: ``cpu``, ``cuda`` …; default: a GPU if there is one.
+        batch: images in flight; default: what suits the machine.
+        on_bad: ``raise`` at an image that cannot be read, or ``skip`` it (the results then say so).
+        doctor: examine each model before its first cell.
+        progress: called with events as the run goes on.
+
+    Raises:
+        AresError: nothing to do, something named does not exist, or the archive cannot be written. A cell
+            whose model or data fail is reported among ``results.skipped`` and the others go on.
+    """
+    tell = progress or (lambda event: None)
+    archive = store if isinstance(store, Store) else Store(store)
+    plan = make_plan(models, suite, archive, data=data, root=root, n=n, balanced=balanced, seed=seed)
+    for skipped in plan.skipped:
+        tell(Event("skip", skipped=skipped, message=skipped.reason))
+    where = torch.device(device) if device is not None else default_device()
+    run = _Run(plan, where, batch, on_bad, doctor, tell)
+    readings = [reading for planned in plan.cells if (reading := run.one(planned)) is not None]
+    return Results(readings, plan.skipped)
+
+
+def default_device() -> torch.device:
+    """A GPU if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+class _Run:
+    """The cells of a plan, one after the other."""
+
+    def __init__(
+        self, plan: Plan, device: torch.device, batch: int | None, on_bad: str, doctor: bool, tell: Progress
+    ) -> None:
+        self.plan, self.device, self.batch, self.on_bad, self.doctor, self.tell = (
+            plan,
+            device,
+            batch,
+            on_bad,
+            doctor,
+            tell,
+        )
+        self.pictures = Pictures()
+        self.clock = Clock([planned.full_price for planned in plan.cells])
+        self.examined: dict[tuple[str, str], list[dict[str, Any]]] = {}
+
+    def one(self, planned: Planned) -> Reading | None:
+        """Fill a cell; ``None`` if it failed, which the plan then says among what was left out."""
+        total = len(planned.missing)
+        self.tell(Event("start", planned, total=total))
+        began = time.time()
+
+        def advance(done: int, what: str) -> None:
+            left = self.clock.seconds_left(planned.full_price, done / max(1, total))
+            self.tell(Event("advance", planned, done=done, total=total, seconds_left=left, message=what))
+
+        try:
+            if total:
+                flags = self._flags_before(planned)
+                bad = fill(
+                    planned,
+                    self.pictures,
+                    device=self.device,
+                    batch=self.batch,
+                    on_bad=self.on_bad,
+                    advance=advance,
+                )
+                planned.cell.add_flags([*flags, *flags_of_cell(planned.cell, bad)])
+                planned.cell.add_provenance(provenance(self.device, began))
+        except StoreError:
+            raise  # nothing more can be kept
+        except AresError as error:
+            planned.cell.close()
+            skipped = Skipped(planned.model.name, planned.task, str(error), True)
+            self.plan.skipped.append(skipped)
+            self.tell(Event("failed", planned, skipped=skipped, message=str(error)))
+            return None
+        finally:
+            self.clock.finish(planned.full_price)
+        reading = Reading(planned.cell, frozenset(planned.dataset.ids))
+        self.tell(Event("done", planned, done=total, total=total))
+        return reading
+
+    def _flags_before(self, planned: Planned) -> list[dict[str, Any]]:
+        """The doctor's findings about this model on these data, once per pair."""
+        if not self.doctor:
+            return []
+        pair = (planned.model.fingerprint, planned.dataset.name)
+        if pair not in self.examined:
+            self.examined[pair] = examine(planned.model, planned.dataset, device=self.device, on_bad=self.on_bad)
+        return self.examined[pair]
+
+
+def provenance(device: torch.device, began: float) -> dict[str, Any]:
+    """With what a session computed: versions, device, command and times."""
+    return {
+        "aresbench": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "threads": torch.get_num_threads(),
+        "command": " ".join(sys.argv),
+        "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),
+        "seconds": round(time.time() - began, 1),
+    }

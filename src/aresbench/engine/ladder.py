@@ -1,0 +1,99 @@
+"""Which budget to attack next for one image: pins cold and in full, then bounds, then just below the known break.
+
+The plan for an image is a pure function of what has been tried on it. A run that was killed
+therefore goes on exactly where it stopped, from the journalled attempts alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from aresbench.core.budget import format_fraction, parse_fraction
+from aresbench.core.threat import Adversary
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt on one image, as the archive keeps it.
+
+    Args:
+        attack: the attack's spec text.
+        eps: the rung's exact text; ``""`` for an unbounded minimal-norm search.
+        broken: whether the break was confirmed.
+        distance: of the confirmed break, ``inf`` where none.
+    """
+
+    attack: str
+    eps: str
+    broken: bool
+    distance: float
+
+
+@dataclass(frozen=True)
+class Move:
+    """The next attempt to make: an attack at a rung, or (``rung`` is ``None``) an unbounded search."""
+
+    attack: str
+    rung: Fraction | None
+    pinned: bool
+
+    @property
+    def eps(self) -> str:
+        """The rung's exact text, ``""`` for an unbounded search."""
+        return "" if self.rung is None else format_fraction(self.rung)
+
+
+def within(distance: float, rung: Fraction) -> bool:
+    """Does a break at this measured distance count for this nominal rung? (The judge's own tolerance.)"""
+    return distance <= float(rung) * (1 + 1e-6) + 1e-7
+
+
+def breaking_rung(rungs: Sequence[Fraction], attempts: Iterable[Attempt]) -> int:
+    """Place of the smallest rung at which some attempt broke the image; ``len(rungs)`` if none did.
+
+    A bounded attempt counts for its own rung, and every break for all rungs at or above its distance.
+    """
+    lowest = len(rungs)
+    for attempt in attempts:
+        if not attempt.broken:
+            continue
+        if attempt.eps:
+            lowest = min(lowest, rungs.index(parse_fraction(attempt.eps)))
+        for place, rung in enumerate(rungs[:lowest]):
+            if within(attempt.distance, rung):
+                lowest = place
+                break
+    return lowest
+
+
+def next_move(adversary: Adversary, attempts: Sequence[Attempt]) -> Move | None:
+    """What to try next on an image that the model gets right, or ``None`` when its case is closed.
+
+    Pinned rungs come first, from the smallest up: each is attacked by every attack, cold, unless the
+    image is already broken there. Between a resisted pin and the known break the ladder is then
+    searched: the cheap bound once, then the rung just below the break until one is resisted by every
+    attack. Without a bound the open stretch is halved instead.
+    """
+    rungs, pinned = adversary.ladder.rungs, adversary.ladder.pinned
+    tried = {(a.attack, a.eps) for a in attempts}
+    top = breaking_rung(rungs, attempts)
+
+    def untried(place: int) -> Move | None:
+        for attack in adversary.attacks:
+            if (attack, format_fraction(rungs[place])) not in tried:
+                return Move(attack, rungs[place], rungs[place] in pinned)
+        return None
+
+    for place, rung in enumerate(rungs[:top]):
+        if rung in pinned and (move := untried(place)) is not None:
+            return move
+    floor = max((place for place in range(top) if untried(place) is None), default=-1)
+    if floor == top - 1:
+        return None
+    if adversary.bound != "none":
+        if (adversary.bound, "") not in tried:
+            return Move(adversary.bound, None, False)
+        return untried(top - 1)
+    return untried((floor + top) // 2)

@@ -1,0 +1,321 @@
+"""What a run will do: which model on which task, under which protocol, and what is already there."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aresbench.attacks.base import Attack
+from aresbench.attacks.load import describe, make_attack
+from aresbench.core.budget import format_fraction
+from aresbench.core.classes import ClassMap, match_classes
+from aresbench.core.errors import AresError, DataError, ModelError, SpecError
+from aresbench.core.preprocessing import Preprocessing
+from aresbench.core.suite import Suite, Task, load_suite
+from aresbench.core.threat import Adversary
+from aresbench.corruptions.base import Corruption
+from aresbench.corruptions.load import make_corruption
+from aresbench.data.base import Dataset
+from aresbench.data.load import load_dataset
+from aresbench.models.classifier import Classifier
+from aresbench.models.load import load_model
+from aresbench.store import Cell, Store
+
+SHARD = 32
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One cell to fill: a model on a task, everything loaded and matched.
+
+    Args:
+        model, task, dataset: what is measured; the dataset is already cut to the images asked for.
+        preprocessing: how its pictures become the model's input.
+        class_map: how the model's outputs answer the dataset's labels.
+        corruptions: applied to each image first, in order.
+        attacks: spec text → attack, the adversary's own and its bound.
+        cell: where the rows go.
+        missing: places in ``dataset`` whose rows are not there yet.
+        seed: of all random draws.
+    """
+
+    model: Classifier
+    task: Task
+    dataset: Dataset
+    preprocessing: Preprocessing | None
+    class_map: ClassMap
+    corruptions: tuple[Corruption, ...]
+    attacks: dict[str, Attack]
+    cell: Cell
+    missing: tuple[int, ...]
+    seed: int
+
+    @property
+    def full_price(self) -> int:
+        """Forwards plus backwards if nothing ever breaks: what a plan must reckon with."""
+        adversary = self.task.threat.adversary
+        if adversary is None:
+            return len(self.missing)
+        runs = len(adversary.ladder.pinned) + (0 if adversary.all_pinned else 1)
+        steps = sum(self.attacks[a].total_steps for a in adversary.attacks) * runs
+        if adversary.bound != "none":
+            steps += self.attacks[adversary.bound].total_steps
+        passes = 2 if any(a.access == "gradient" for a in self.attacks.values()) else 1
+        return len(self.missing) * (1 + steps * passes)
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A task that is not run on a model, and why."""
+
+    model: str
+    task: Task
+    reason: str
+    failed: bool
+
+
+@dataclass
+class Plan:
+    """All cells of a run in order, and what is left out."""
+
+    cells: list[Planned] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+
+
+def tasks_of(suite: str | Suite | Sequence[Task]) -> tuple[list[Task], Suite | None]:
+    """The tasks of a suite (by name or object) or of a plain list."""
+    if isinstance(suite, str):
+        suite = load_suite(suite)
+    if isinstance(suite, Suite):
+        return list(suite.tasks), suite
+    tasks = list(suite)
+    for task in tasks:
+        if not isinstance(task, Task):
+            raise SpecError(f"{task!r} is not a task", 'write aresbench.Task("digits", "corruption(fog, 3)")')
+    return tasks, None
+
+
+def make_plan(
+    models: Sequence[str | Classifier] | None,
+    suite: str | Suite | Sequence[Task],
+    store: Store,
+    *,
+    data: str | Dataset | None = None,
+    root: str | Path | None = None,
+    n: int | None = None,
+    balanced: bool = False,
+    seed: int = 0,
+) -> Plan:
+    """Load what is needed, match classes by name, and see which rows are missing.
+
+    A task whose classes a model does not know is skipped by name; where nothing at all is left for a
+    model, that is an error.
+
+    Args:
+        models: specs or classifiers; ``None``: the suite's own.
+        suite: name, object or list of tasks.
+        store: where results are kept.
+        data: replaces the dataset of every task whose classes the model knows.
+        root: where the data lie.
+        n: how many images of each dataset's published order (a task's own smaller n stays).
+        balanced: choose them class by class.
+        seed: of all random draws.
+
+    Raises:
+        AresError: no models, or something named does not exist.
+    """
+    tasks, named = tasks_of(suite)
+    if models is None:
+        models = list(named.models) if named else []
+    if isinstance(models, str | Classifier):
+        models = [models]
+    if not models:
+        raise SpecError("no model is named", "give one, e.g. timm:resnet50.a1_in1k, or see `aresbench list models`")
+    shelf = _Shelf(data, root, n, balanced)
+    plan = Plan()
+    for entry in models:
+        if isinstance(entry, str):
+            try:
+                model = load_model(entry)
+            except AresError as error:
+                if len(models) == 1:
+                    raise
+                plan.skipped += [Skipped(entry, task, str(error), True) for task in tasks]
+                continue
+        else:
+            model = entry
+        _plan_model(plan, model, tasks, named, shelf, store, seed)
+    return plan
+
+
+class _Shelf:
+    """Datasets by spec, each listed once."""
+
+    def __init__(self, data: str | Dataset | None, root: str | Path | None, n: int | None, balanced: bool) -> None:
+        self.root, self.n, self.balanced = root, n, balanced
+        self.override = load_dataset(data, root) if isinstance(data, str) else data
+        self._whole: dict[str, Dataset] = {}
+
+    def task_data(self, task: Task) -> Dataset:
+        """The task's own dataset, whole."""
+        if task.dataset not in self._whole:
+            root = None if self.override is not None else self.root
+            self._whole[task.dataset] = load_dataset(task.dataset, root)
+        return self._whole[task.dataset]
+
+    def cut(self, whole: Dataset, n: int | None) -> Dataset:
+        """The images asked for, in published order; the user's n never extends a task's own."""
+        sizes = [size for size in (n, self.n) if size is not None]
+        if not sizes:
+            return whole
+        if self.n is not None and self.n > len(whole) and (n is None or n > len(whole)):
+            raise DataError(f"{whole.name} has {len(whole)} images, {self.n} were asked for", "choose a smaller n")
+        return whole.take(min(*sizes, len(whole)), self.balanced)
+
+
+def _plan_model(
+    plan: Plan, model: Classifier, tasks: list[Task], suite: Suite | None, shelf: _Shelf, store: Store, seed: int
+) -> None:
+    refusals: list[AresError] = []
+    before = len(plan.cells)
+    for task in tasks:
+        try:
+            whole = shelf.task_data(task)
+            class_map = class_map_for(model, whole)
+            if shelf.override is not None and shelf.override.name != whole.name:
+                whole = shelf.override
+                class_map = class_map_for(model, whole)
+                task = replace(task, dataset=whole.name)
+            plan.cells.append(_plan_cell(model, task, suite, shelf.cut(whole, task.n), class_map, store, seed))
+        except DataError as error:
+            refusals.append(error)
+            plan.skipped.append(Skipped(model.name, task, str(error), False))
+    if len(plan.cells) == before and refusals:
+        raise ModelError(f"no task suits {model.name}: {refusals[0].problem}", refusals[0].remedy)
+
+
+def class_map_for(model: Classifier, data: Dataset) -> ClassMap:
+    """Match a model's outputs to a dataset's labels, by name wherever there are names.
+
+    A model that names no classes is matched by index alone where the index order of the data is a
+    public standard (ImageNet, CIFAR-10, digits …) and the number of outputs agrees.
+
+    Raises:
+        DataError: they cannot be matched.
+    """
+    if model.classes is not None:
+        return match_classes(data.classes, model.classes)
+    if data.standard_order and model.num_classes in (None, len(data.classes)):
+        return ClassMap(tuple(range(len(data.classes))), (), "index")
+    if data.standard_order:
+        raise DataError(
+            f"{model.name} has {model.num_classes} outputs, {data.name} has {len(data.classes)} classes",
+            "name the model's classes, so that they can be matched",
+        )
+    raise DataError(
+        f"{model.name} does not say what its outputs mean, and the folder order of {data.name} proves nothing",
+        "name its classes: Classifier(module, classes=[…])",
+    )
+
+
+def _plan_cell(
+    model: Classifier,
+    task: Task,
+    suite: Suite | None,
+    data: Dataset,
+    class_map: ClassMap,
+    store: Store,
+    seed: int,
+) -> Planned:
+    threat = task.threat
+    corruptions = tuple(make_corruption(c.name, c.severity, c.mode) for c in threat.corruptions)
+    attacks: dict[str, Attack] = {}
+    size = model.preprocessing.size if model.preprocessing is not None else ()
+    settings: dict[str, Any] = {
+        str(c): made.describe(*size) for c, made in zip(threat.corruptions, corruptions, strict=True)
+    }
+    if threat.adversary is not None:
+        adversary, attacks = _settle(threat.adversary)
+        threat = replace(threat, adversary=adversary)
+        task = replace(task, threat=threat)
+        settings.update({spec: _record(attack) for spec, attack in attacks.items()})
+    adversary = threat.adversary
+    description = {
+        "identity": {
+            "model": {"name": model.name, "fingerprint": model.fingerprint},
+            "dataset": data.name,
+            "threat": str(threat),
+            "protocol": {
+                "preprocessing": model.preprocessing.describe() if model.preprocessing else None,
+                "classes": class_map.describe(),
+            },
+            "settings": settings,
+            "seed": seed,
+        },
+        "model": {"name": model.name, **model.card, "published": model.published},
+        "dataset": {"name": data.name, "title": data.title, "classes": output_names(model, data, class_map)},
+        "task": {
+            "name": task.name,
+            "threat": str(threat),
+            "kind": threat.kind,
+            "norm": adversary.ladder.norm if adversary else None,
+            "rungs": [format_fraction(r) for r in adversary.ladder.rungs] if adversary else [],
+            "pinned": [format_fraction(r) for r in adversary.ladder.rungs if r in adversary.ladder.pinned]
+            if adversary
+            else [],
+            "attacks": list(adversary.attacks) if adversary else [],
+            "corruption": " + ".join(c.name for c in threat.corruptions) or None,
+            "severity": threat.corruptions[0].severity if len(threat.corruptions) == 1 else None,
+        },
+        "suite": suite.name if suite else None,
+    }
+    cell = store.cell(description)
+    have = set(cell.images()["id"])
+    missing = tuple(int(k) for k in np.arange(len(data)) if data.ids[k] not in have)
+    return Planned(model, task, data, model.preprocessing, class_map, corruptions, attacks, cell, missing, seed)
+
+
+def _settle(adversary: Adversary) -> tuple[Adversary, dict[str, Attack]]:
+    """Make the attacks, and write each in its one canonical spelling, so that equal tasks share a cell."""
+    norm = adversary.ladder.norm
+    made = {spec: make_attack(spec) for spec in (*adversary.attacks, adversary.bound) if spec != "none"}
+    for spec, attack in made.items():
+        if norm not in attack.norms:
+            raise SpecError(f"{spec} does not attack under {norm}", f"it knows {', '.join(attack.norms)}")
+    kinds = [made[spec].kind for spec in adversary.attacks]
+    if adversary.bound != "none" and any(made[spec].access != "gradient" for spec in adversary.attacks):
+        # A bound with gradients would grant a black-box adversary more than its access.
+        adversary = replace(adversary, bound="none")
+    if "minimal" in kinds:
+        raise SpecError(
+            f"{adversary.attacks[kinds.index('minimal')]} looks for the nearest break at any distance, not inside a budget",
+            "name it as the bound, or attack with it through aresbench.attack",
+        )
+    words = {spec: describe(attack) for spec, attack in made.items()}
+    settled = replace(
+        adversary,
+        attacks=tuple(words[spec] for spec in adversary.attacks),
+        bound=words.get(adversary.bound, "none"),
+    )
+    return settled, {words[spec]: made[spec] for spec in (*adversary.attacks, adversary.bound) if spec != "none"}
+
+
+def _record(attack: Attack) -> dict[str, Any]:
+    """All settings of an attack, defaults too, and what version of its numbers this is."""
+    record: dict[str, Any] = {"revision": attack.revision, **asdict(attack)}
+    module = sys.modules[type(attack).__module__]
+    if not module.__name__.startswith("aresbench.") and module.__file__:  # the user's own: its text is its version
+        record["source"] = hashlib.sha256(Path(module.__file__).read_bytes()).hexdigest()[:12]
+    return record
+
+
+def output_names(model: Classifier, data: Dataset, class_map: ClassMap) -> list[str]:
+    """The class behind each logit after the class map; stored labels and predictions point into this list."""
+    names = data.classes.names if model.classes is None else model.classes.names
+    return [names[k] for k in class_map.keep] if class_map.keep else list(names)
