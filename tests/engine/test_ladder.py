@@ -1,4 +1,4 @@
-"""The ladder's plan: pins first, bounds next, then just below the break; always the same answer as trying everything."""
+"""The ladder's plan: pins first, bounds next, then just below the break; the answer is that of trying everything."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may happen to an image: ``clean``, ``corruption(fog, 3)``, ``adversary(linf, 4/255, apgd-ce)``; composed with ``+``."""
+"""What may happen to an image: ``clean``, ``corruption(fog, 3)``, ``adversary(linf, 4/255, apgd-ce)``, or a sum."""
 
 from __future__ import annotations
 

@@ -314,13 +314,13 @@ def examine_data(data: Dataset, n: int | None = None) -> list[Flag]:
         )
     empty = sorted(set(range(len(data.classes))) - set(data.labels.tolist()))
     if empty:
-        names = ", ".join(data.classes.names[k] for k in empty[:5])
+        names = ", ".join(data.classes.names[k] for k in empty[:5]) + (" …" if len(empty) > 5 else "")
         flags.append(
             Flag(
                 "classes-without-images",
                 "info",
                 "data",
-                f"{len(empty)} of {len(data.classes)} classes have no image here ({names}{' …' if len(empty) > 5 else ''})",
+                f"{len(empty)} of {len(data.classes)} classes have no image here ({names})",
                 "nothing to do if this is a subset on purpose",
                 {"classes": len(empty)},
             )

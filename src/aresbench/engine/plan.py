@@ -293,8 +293,9 @@ def _settle(adversary: Adversary) -> tuple[Adversary, dict[str, Attack]]:
         # A bound with gradients would grant a black-box adversary more than its access.
         adversary = replace(adversary, bound="none")
     if "minimal" in kinds:
+        wrong = adversary.attacks[kinds.index("minimal")]
         raise SpecError(
-            f"{adversary.attacks[kinds.index('minimal')]} looks for the nearest break at any distance, not inside a budget",
+            f"{wrong} looks for the nearest break at any distance, not inside a budget",
             "name it as the bound, or attack with it through aresbench.attack",
         )
     words = {spec: describe(attack) for spec, attack in made.items()}
