@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from aresbench.core.errors import StoreError
-from aresbench.store import schema
+from aresbench.store import index, schema
 from aresbench.store.files import canonical, content_hash, explain, read_json, sweep, write_atomic
 from aresbench.store.journal import Abandoned, Journal, Row, read_rows
 
@@ -227,13 +227,20 @@ class Cell:
     def _table(self, kind: str) -> pa.Table:
         # Journals first: rows sealed between the two looks are then seen twice, never missed.
         rows = [row for path in self._paths(_is_journal) for k, row in _rows_if_there(path) if k == kind]
-        tables = [schema.to_table(kind, rows)] if rows else []
-        for path in self._sealed(kind):
+        journalled = [schema.to_table(kind, rows)] if rows else []
+        paths = {path.name: path for path in self._sealed(kind)}
+        place = self.folder.parent.parent / "index" / f"{self.key}-{kind}.parquet"
+        indexed, covered = index.load(place, kind, paths.keys())
+        tables = [indexed]
+        for name in paths.keys() - covered:
             try:
-                tables.append(schema.from_bytes(kind, read_sealed(path)))
+                tables.append(schema.from_bytes(kind, read_sealed(paths[name])))
             except ValueError as error:
-                raise damaged(path, str(error)) from None
-        return schema.union(kind, tables)
+                raise damaged(paths[name], str(error)) from None
+        table = schema.union(kind, tables)
+        if len(tables) > index.WORTHWHILE:
+            index.save(place, table, paths.keys())
+        return schema.union(kind, [table, *journalled]) if journalled else table
 
     def _records(self, kind: str) -> list[Any]:
         return [read_json(path) for path in self._sealed(kind)]

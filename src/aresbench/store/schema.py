@@ -8,8 +8,11 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from aresbench.core.budget import parse_fraction
 from aresbench.core.errors import StoreError, did_you_mean
@@ -157,18 +160,18 @@ def union(kind: str, tables: Sequence[pa.Table]) -> pa.Table:
     that more evidence can only lower a curve. What is equal even then is settled by the row's text.
     """
     table = pa.concat_tables([SCHEMAS[kind].empty_table(), *tables])
-    keys = list(zip(*(table[name].to_pylist() for name in KEYS[kind]), strict=True))
-    winner = dict(zip(keys, range(len(keys)), strict=True))
-    if len(winner) < len(keys):
-        winner = _resolve(kind, table, keys)
-    place = table["position"].to_pylist() if kind in SHARDED else [0] * len(keys)
-    rank = {text: eps_order(text) for text in set(table["eps"].to_pylist())} if "eps" in table.schema.names else {}
-
-    def order(key: tuple[Any, ...]) -> tuple[Any, ...]:
-        texts = tuple("" if part is None else part for part in key)
-        return (place[winner[key]], key[0], *(rank[part] for part in key[1:] if part in rank), texts)
-
-    return table.take(pa.array([winner[key] for key in sorted(winner, key=order)], pa.int64()))
+    table = table.take(pc.sort_indices(table, sort_keys=[(name, "ascending") for name in KEYS[kind]]))
+    table = table.combine_chunks()
+    same = _same_as_next(table, KEYS[kind])
+    if same.any():
+        table = table.take(pa.array(_strongest(kind, table, same), pa.int64()))
+    order = [(name, "ascending") for name in ("position", "id") if name in table.schema.names]
+    ranked = table
+    if "eps" in table.schema.names:
+        sizes = sorted(pc.unique(table["eps"]).to_pylist(), key=eps_order)
+        ranked = table.append_column("eps rank", pc.index_in(table["eps"], value_set=pa.array(sizes, _TEXT)))
+        order += [(name, "ascending") for name in ("eps rank", "attack", "start") if name in ranked.schema.names]
+    return table.take(pc.sort_indices(ranked, sort_keys=order))
 
 
 def eps_order(text: str | None) -> Fraction:
@@ -176,22 +179,32 @@ def eps_order(text: str | None) -> Fraction:
     return parse_fraction(text) if text else Fraction(-1)
 
 
-def _resolve(kind: str, table: pa.Table, keys: list[tuple[Any, ...]]) -> dict[tuple[Any, ...], int]:
-    """Key → index of the row that stays."""
-    groups: dict[tuple[Any, ...], list[int]] = {}
-    for index, key in enumerate(keys):
-        groups.setdefault(key, []).append(index)
-    double = [index for group in groups.values() if len(group) > 1 for index in group]
-    rows = dict(zip(double, table.take(pa.array(double, pa.int64())).to_pylist(), strict=True))
-    return {
-        key: group[0] if len(group) == 1 else min(group, key=lambda index: _strength(kind, rows[index]))
-        for key, group in groups.items()
-    }
+def _same_as_next(table: pa.Table, names: Sequence[str]) -> NDArray[np.bool_]:
+    """[rows − 1] whether each row has the key of the one after it; missing counts as empty."""
+    same = np.ones(max(table.num_rows - 1, 0), dtype=bool)
+    for name in names:
+        values = pc.fill_null(table[name], "")
+        same &= pc.equal(values[:-1], values[1:]).to_numpy() if len(same) else same
+    return same
+
+
+def _strongest(kind: str, table: pa.Table, same: NDArray[np.bool_]) -> list[int]:
+    """Of rows sorted by key, the index of the one that stays from each group of equal keys."""
+    starts = np.flatnonzero(np.concatenate(([True], ~same)))
+    ends = np.append(starts[1:], table.num_rows)
+    return [
+        int(a)
+        if b - a == 1
+        else min(zip(table.slice(a, b - a).to_pylist(), range(a, b), strict=True), key=lambda t: _strength(kind, t[0]))[
+            1
+        ]
+        for a, b in zip(starts, ends, strict=True)
+    ]
 
 
 def _strength(kind: str, row: dict[str, Any]) -> tuple[Any, ...]:
     """Sorts the strongest evidence first."""
-    text = json.dumps(row, sort_keys=True, default=repr)
+    text = repr(sorted(row.items()))
     if kind == "images":
         budget = row["breaking_budget"]
         return (
