@@ -32,18 +32,10 @@ def parse_fraction(text: str) -> Fraction:
 
 
 def format_fraction(value: Fraction) -> str:
-    """The text under which a size is stored: in 255ths where that is natural, else shortest exact.
+    """The text under which a size is stored: a decimal where it ends, else 255ths, else a plain fraction.
 
     ``parse_fraction(format_fraction(v)) == v`` for every v.
     """
-    if value == 0:
-        return "0"
-    in_255 = value * 255
-    if value.denominator % 5 == 0 and value.denominator % 17 == 0 and value.denominator > 100:
-        if in_255.denominator == 1:
-            return f"{in_255.numerator}/255"
-        if in_255.denominator & (in_255.denominator - 1) == 0:  # halves, quarters, eighths of 1/255
-            return f"{in_255.numerator}/{in_255.denominator}/255"
     if value.denominator == 1:
         return str(value.numerator)
     rest = value.denominator
@@ -54,6 +46,11 @@ def format_fraction(value: Fraction) -> str:
         text = f"{float(value):.12f}".rstrip("0")
         if Fraction(text) == value:
             return text
+    in_255 = value * 255
+    if in_255.denominator == 1:
+        return f"{in_255.numerator}/255"
+    if in_255.denominator & (in_255.denominator - 1) == 0:  # halves, quarters, eighths of a grey level
+        return f"{in_255.numerator}/{in_255.denominator}/255"
     return f"{value.numerator}/{value.denominator}"
 
 

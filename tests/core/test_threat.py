@@ -1,0 +1,97 @@
+"""Threats and suites are texts that read back, and refuse what they do not know with the nearest right word."""
+
+from __future__ import annotations
+
+import pytest
+
+from aresbench.core.errors import AresError, SpecError
+from aresbench.core.suite import Task, load_suite, read_suite, suite_names
+from aresbench.core.threat import parse_threat
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "clean",
+        "corruption(fog, 3)",
+        "adversary(linf, 4/255, apgd-ce)",
+        "adversary(linf, [1/4/255*, 1/255, 2/255], [apgd-ce(steps=50), square])",
+        "adversary(l2, [0.25, 0.5], pgd(steps=20), bound=none)",
+        "corruption(fog, 3) + adversary(linf, 4/255, pgd)",
+    ],
+)
+def test_threats_read_back(text):
+    assert str(parse_threat(text)) == text
+
+
+def test_spacing_and_spelling_do_not_make_another_threat():
+    loose = parse_threat("corruption(fog,severity=3)+adversary(linf,[4*]/255,[ pgd( steps=20 ) ])")
+    assert str(loose) == "corruption(fog, 3) + adversary(linf, 4/255, pgd(steps=20))"
+
+
+def test_a_bound_is_dropped_where_nothing_is_searched():
+    assert parse_threat("adversary(linf, 4/255, pgd, bound=fmn)") == parse_threat("adversary(linf, 4/255, pgd)")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("adversry(linf, 1, pgd)", "adversary"),
+        ("corruption(fgo, 3)", "fog"),
+        ("corruption(fog, 6)", "1 to 5"),
+        ("corruption(fog)", "1 to 5"),
+        ("corruption(fog, 3, mod=memory)", "mode"),
+        ("adversary(linf, 4/255, pdg)", "pgd"),
+        ("adversary(linf, 4/255)", "at least one attack"),
+        ("adversary(linf)", "needs a norm"),
+        ("adversary(linf, 4/255, [])", "at least one attack"),
+        ("adversary(linf, 4/255, pgd) + corruption(fog, 3)", "comes last"),
+        ("corruption(fog, 3", "never closed"),
+        ("", "name is missing"),
+    ],
+)
+def test_bad_threats_say_what_is_wrong(text, words):
+    with pytest.raises(AresError, match=words):
+        parse_threat(text)
+
+
+@pytest.mark.parametrize("name", suite_names())
+def test_every_built_in_suite_loads(name):
+    suite = load_suite(name)
+    assert suite.name == name
+    assert suite.headline in {t.name for t in suite.tasks}
+
+
+def test_the_quickstart_is_what_it_says():
+    suite = load_suite("quickstart")
+    for dataset in ("samples", "digits"):
+        threats = [t.threat for t in suite.tasks if t.dataset == dataset]
+        ladders = [t.adversary.ladder for t in threats if t.adversary and not t.adversary.all_pinned]
+        pinned = [t.adversary.ladder for t in threats if t.adversary and t.adversary.all_pinned]
+        assert [len(ladder.rungs) for ladder in ladders] == [12]
+        assert [len(ladder.pinned) for ladder in pinned] == [2]
+        cells = {(c.name, c.severity) for t in threats for c in t.corruptions}
+        assert len({name for name, _ in cells}) == 5
+        assert len(cells) == 15
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        ({"tasks": [{"dat": "digits", "threats": ["clean"]}]}, "data"),
+        ({"task": []}, "tasks"),
+        ({"tasks": [{"threats": ["clean"]}]}, "no dataset"),
+        ({"tasks": []}, "no tasks"),
+        ({"tasks": [{"data": "digits", "threats": ["clean", "clean"]}]}, "twice"),
+        ({"tasks": [{"data": "digits", "threats": [{"name": "x"}]}]}, "no threat"),
+    ],
+)
+def test_bad_suites_name_the_key(raw, words):
+    with pytest.raises(SpecError, match=words):
+        read_suite(raw, "mine.toml")
+
+
+def test_a_task_parses_its_threat_and_names_itself():
+    task = Task("digits", "corruption(fog, 3) + adversary(linf, 4/255, pgd)")
+    assert task.threat.kind == "adversary"
+    assert task.name == "fog 3 + pgd linf 4/255"
