@@ -89,7 +89,9 @@ def main() -> None:
     print(f"{len(rows)} rows in {-(-options.images // SHARD)} shards")
     baseline = {"append": theirs_write, "seal": theirs_write, "first read": theirs_read, "read": theirs_read}
     for part, seconds in ours.items():
-        print(f"{part:>12}: {len(rows) / seconds:>10,.0f} rows/s, {seconds / baseline[part]:5.1f} × plain pyarrow's time")
+        print(
+            f"{part:>12}: {len(rows) / seconds:>10,.0f} rows/s, {seconds / baseline[part]:5.1f} × plain pyarrow's time"
+        )
     total, plain_total = ours["append"] + ours["seal"] + ours["read"], theirs_write + theirs_read
     print(f"{'all':>12}: {len(rows) / total:>10,.0f} rows/s, {total / plain_total:5.1f} × plain pyarrow's time")
 

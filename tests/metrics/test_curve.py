@@ -6,6 +6,9 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from aresbench.metrics import (
     breaking_values,
     curve_area,
@@ -19,8 +22,6 @@ from aresbench.metrics import (
     worst_case,
 )
 from aresbench.metrics.curve import dkw_half_width
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 RUNGS = ["1/16/255", "1/4/255", "1/255", "4/255"]
 SIZES = [0.0, *breaking_values(RUNGS), np.inf]

@@ -6,11 +6,12 @@ import math
 
 import numpy as np
 import pytest
-from aresbench.metrics import images_to_prove, mcnemar, non_inferiority, paired_difference
-from aresbench.metrics.paired import LARGEST_EXACT, _signed_root
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize, stats
+
+from aresbench.metrics import images_to_prove, mcnemar, non_inferiority, paired_difference
+from aresbench.metrics.paired import LARGEST_EXACT, _signed_root
 
 
 def verdicts(only_first: int, only_second: int, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -70,8 +71,8 @@ def test_signed_root_is_the_likelihood_ratio_of_a_numerical_optimum() -> None:
 
 @pytest.mark.parametrize("margin", [0.05, 0.15])
 def test_non_inferiority_errs_no_more_often_than_it_says(margin: float) -> None:
-    """Every outcome of 25 images, at rates of disagreement that are not on the test's grid."""
-    n = 25
+    """Every outcome of 18 images, at rates of disagreement that are not on the test's grid."""
+    n = 18
     outcomes = [(a, b) for a in range(n + 1) for b in range(n + 1 - a)]
     results = [non_inferiority(*verdicts(a, b, n), margin) for a, b in outcomes]
     counts = np.array([(a, b, n - a - b) for a, b in outcomes])
@@ -79,7 +80,7 @@ def test_non_inferiority_errs_no_more_often_than_it_says(margin: float) -> None:
         worse = stats.multinomial.pmf(counts, n, [q, q + margin, 1 - 2 * q - margin])
         for p_values in ([r.p_not_inferior for r in results], [r.p_inferior for r in results]):
             for alpha in (0.01, 0.05, 0.2):
-                assert worse[np.array(p_values) <= alpha].sum() <= alpha + 1e-3
+                assert worse[np.array(p_values) <= alpha].sum() <= alpha + 1e-4
 
 
 def test_perfect_agreement_proves_one_point_from_459_images_on() -> None:

@@ -6,12 +6,13 @@ import math
 
 import numpy as np
 import pytest
-from aresbench.metrics import Score, accuracy, attack_success_rate, median_breaking_distance, robust_accuracy, wilson
-from aresbench.metrics.binomial import cdf, pmf
-from aresbench.metrics.score import wilson_band
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+
+from aresbench.metrics import Score, accuracy, attack_success_rate, median_breaking_distance, robust_accuracy, wilson
+from aresbench.metrics.binomial import cdf, pmf
+from aresbench.metrics.score import wilson_band
 
 counts = st.integers(1, 2000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
