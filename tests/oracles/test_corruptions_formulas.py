@@ -1,0 +1,247 @@
+"""Corruptions against their published formulas, written again point by point in NumPy float64.
+
+Each formula takes the very draws our own maths takes. In float64 the images must be equal to the
+bit; float32 images may differ by one level at a stated share of the values.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_sample_image
+
+from aresbench.corruptions.load import make_corruption
+from aresbench.corruptions.weather import plasma
+from aresbench.ops.random import Streams
+
+SEVERITIES = (1, 2, 3, 4, 5)
+SIDES = (32, 64, 224)
+
+# The published parameters, a second time on purpose: a slip in the product's table must not pass.
+DOSES = {
+    ("gaussian_noise", 32): [0.04, 0.06, 0.08, 0.09, 0.10],
+    ("gaussian_noise", 64): [0.04, 0.08, 0.12, 0.15, 0.18],
+    ("gaussian_noise", 224): [0.08, 0.12, 0.18, 0.26, 0.38],
+    ("gaussian_noise", 299): [0.09, 0.13, 0.19, 0.27, 0.40],
+    ("defocus_blur", 32): [(0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1.0, 0.2), (1.5, 0.1)],
+    ("defocus_blur", 64): [(0.5, 0.6), (1.0, 0.1), (1.5, 0.1), (2.5, 0.01), (3.0, 0.1)],
+    ("defocus_blur", 224): [(3.0, 0.1), (4.0, 0.5), (6.0, 0.5), (8.0, 0.5), (10.0, 0.5)],
+    ("defocus_blur", 299): [(4.0, 0.1), (5.0, 0.5), (7.0, 0.5), (10.0, 0.5), (12.0, 0.5)],
+    ("fog", 32): [(0.2, 3.0), (0.5, 3.0), (0.75, 2.5), (1.0, 2.0), (1.5, 1.75)],
+    ("fog", 64): [(0.4, 3.0), (0.7, 3.0), (1.0, 2.5), (1.5, 2.0), (2.0, 1.75)],
+    ("fog", 224): [(1.5, 2.0), (2.0, 2.0), (2.5, 1.7), (2.5, 1.5), (3.0, 1.4)],
+    ("fog", 299): [(1.5, 2.0), (2.0, 2.0), (2.5, 1.8), (2.5, 1.6), (3.0, 1.5)],
+    ("brightness", 32): [0.05, 0.10, 0.15, 0.20, 0.30],
+    ("brightness", 64): [0.1, 0.2, 0.3, 0.4, 0.5],
+    ("brightness", 224): [0.1, 0.2, 0.3, 0.4, 0.5],
+    ("brightness", 299): [0.1, 0.2, 0.3, 0.4, 0.5],
+    ("jpeg_compression", 32): [80, 65, 58, 50, 40],
+    ("jpeg_compression", 64): [65, 58, 50, 40, 25],
+    ("jpeg_compression", 224): [25, 18, 15, 10, 7],
+    ("jpeg_compression", 299): [23, 16, 13, 8, 5],
+}
+NAMES = ("gaussian_noise", "defocus_blur", "fog", "brightness", "jpeg_compression")
+
+
+@cache
+def photo(height: int, width: int) -> np.ndarray:
+    """A real photograph with an artificial patch of greys, pure colours, black and white: uint8 [H,W,3]."""
+    whole = Image.fromarray(load_sample_image("china.jpg"))
+    pixels = np.array(whole.resize((width, height), Image.Resampling.BICUBIC))
+    k = height // 4
+    pixels[:k, :k] = np.arange(k, dtype=np.uint8)[:, None, None] * (255 // k)
+    pixels[:k, k : 2 * k] = (255, 0, 0)
+    pixels[k : 2 * k, :k] = 0
+    pixels[k : 2 * k, k : 2 * k] = 255
+    return pixels
+
+
+def truncate(values: np.ndarray) -> np.ndarray:
+    return np.floor(np.clip(values, 0, 1) * 255).astype(np.uint8)
+
+
+def gaussian_noise(x: np.ndarray, sigma: float, draws: dict[str, np.ndarray]) -> np.ndarray:
+    return truncate(x + sigma * draws["normal"].astype(np.float64).transpose(1, 2, 0))
+
+
+def soft_disk(radius: float, sigma: float) -> np.ndarray:
+    """Pixels within the radius, equal weights; then a Gaussian mirrored at the kernel's own border. In float32."""
+    half, taps = (8, 1) if radius <= 8 else (int(radius), 2)
+    side = 2 * half + 1
+    inside = [[float((i - half) ** 2 + (j - half) ** 2 <= radius**2) for j in range(side)] for i in range(side)]
+    disk = np.array(inside, dtype=np.float32)
+    disk = disk / np.float32(disk.sum())
+    gauss = {k: math.exp(-(k**2) / (2 * sigma**2)) for k in range(-taps, taps + 1)}
+    weights = {k: np.float32(g / sum(gauss.values())) for k, g in gauss.items()}
+
+    def at(k: int) -> int:
+        return abs(k) if k < side else 2 * (side - 1) - k
+
+    for axis in (1, 0):
+        soft = weights[0] * disk
+        for k in range(1, taps + 1):
+            before = disk.take([at(p - k) for p in range(side)], axis=axis)
+            after = disk.take([at(p + k) for p in range(side)], axis=axis)
+            exact = weights[k].astype(np.float64) * (before + after) + soft
+            soft = exact.astype(np.float32)
+        disk = soft
+    return disk.astype(np.float64)
+
+
+def defocus_blur(x: np.ndarray, dose: tuple[float, float], draws: dict[str, np.ndarray]) -> np.ndarray:
+    kernel = soft_disk(*dose)
+    half = len(kernel) // 2
+    height, width, _ = x.shape
+    around = np.pad(x, ((half, half), (half, half), (0, 0)), mode="reflect")
+    total = np.zeros_like(x)
+    for i, row in enumerate(kernel):
+        for j, weight in enumerate(row):
+            total += weight * around[i : i + height, j : j + width]
+    return truncate(total)
+
+
+def relief(draws: np.ndarray, side: int, decay: float) -> np.ndarray:
+    """The diamond–square recursion, one point after the other, on a map without edges."""
+    numbers = iter(draws)
+    z = [[0.0] * side for _ in range(side)]
+    step, swing = side, 100.0
+
+    def wobble(total: float) -> float:
+        return total / 4 + swing * (-swing + 2 * swing * next(numbers))
+
+    while step >= 2:
+        half = step // 2
+        for i in range(0, side, step):
+            for j in range(0, side, step):
+                down, right = (i + step) % side, (j + step) % side
+                z[i + half][j + half] = wobble((z[i][j] + z[down][j]) + (z[i][right] + z[down][right]))
+        for i in range(0, side, step):
+            for j in range(0, side, step):
+                right = (j + step) % side
+                z[i][j + half] = wobble((z[i + half][j + half] + z[i - half][j + half]) + (z[i][j] + z[i][right]))
+        for i in range(0, side, step):
+            for j in range(0, side, step):
+                down = (i + step) % side
+                z[i + half][j] = wobble((z[i + half][j + half] + z[i + half][j - half]) + (z[i][j] + z[down][j]))
+        step, swing = half, swing / decay
+    assert next(numbers, None) is None
+    heights = np.array(z)
+    heights -= heights.min()
+    return heights / heights.max()
+
+
+def fog(x: np.ndarray, dose: tuple[float, float], draws: dict[str, np.ndarray]) -> np.ndarray:
+    strength, decay = dose
+    height, width, _ = x.shape
+    side = 2
+    while side < max(height, width):
+        side *= 2
+    banks = relief(draws["uniform"], side, decay)[:height, :width, None]
+    return truncate((x + strength * banks) * x.max() / (x.max() + strength))
+
+
+def brightness(x: np.ndarray, shift: float, draws: dict[str, np.ndarray]) -> np.ndarray:
+    result = np.empty_like(x)
+    for place in np.ndindex(x.shape[:2]):
+        r, g, b = x[place].tolist()
+        value = max(r, g, b)
+        span = value - min(r, g, b)
+        hue = saturation = 0.0
+        if span > 0:
+            saturation = span / value
+            if b == value:
+                hue = 4 + (r - g) / span
+            elif g == value:
+                hue = 2 + (b - r) / span
+            else:
+                hue = (g - b) / span
+            hue = (hue / 6) % 1
+        value = min(value + shift, 1)
+        sector = math.floor(hue * 6)
+        part = hue * 6 - sector
+        low, falling = value * (1 - saturation), value * (1 - part * saturation)
+        rising = value * (1 - (1 - part) * saturation)
+        result[place] = (
+            (value, rising, low),
+            (falling, value, low),
+            (low, value, rising),
+            (low, falling, value),
+            (rising, low, value),
+            (value, low, falling),
+        )[sector % 6]
+    return truncate(result)
+
+
+def jpeg_compression(x: np.ndarray, quality: int, draws: dict[str, np.ndarray]) -> np.ndarray:
+    file = io.BytesIO()
+    Image.fromarray(np.round(x * 255).astype(np.uint8)).save(file, "JPEG", quality=quality)
+    return np.array(Image.open(file))
+
+
+FORMULAS = {f.__name__: f for f in (gaussian_noise, defocus_blur, fog, brightness, jpeg_compression)}
+
+# Share of values that may be off by one level when the image comes in float32.
+FLOAT32_SHARE = {"gaussian_noise": 0.0, "defocus_blur": 0.0, "fog": 0.0, "brightness": 0.0, "jpeg_compression": 0.0}
+
+
+def both(name: str, severity: int, pixels: np.ndarray, nominal: int) -> dict[torch.dtype, np.ndarray]:
+    """Our levels minus the formula's, for a float64 and a float32 image."""
+    height, width, _ = pixels.shape
+    corruption = make_corruption(name, severity)
+    draws = corruption.draws(Streams(3, corruption.component, ["photo"]), height, width)
+    clean = pixels / 255.0
+    wanted = FORMULAS[name](clean, DOSES[name, nominal][severity - 1], {k: v[0].numpy() for k, v in draws.items()})
+    differences = {}
+    for dtype in (torch.float64, torch.float32):
+        x = torch.from_numpy(clean.transpose(2, 0, 1).copy()).to(dtype)[None]
+        levels = corruption.apply(x, draws) * 255
+        assert (levels - levels.round()).abs().max() < 1e-4
+        differences[dtype] = levels.round().to(torch.int64)[0].permute(1, 2, 0).numpy() - wanted.astype(np.int64)
+    return differences
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("severity", SEVERITIES)
+@pytest.mark.parametrize("name", NAMES)
+def test_image_equals_the_formula(name: str, severity: int, side: int) -> None:
+    difference = both(name, severity, photo(side, side), side)
+    assert (difference[torch.float64] == 0).all()
+    assert np.abs(difference[torch.float32]).max() <= 1
+    assert (difference[torch.float32] != 0).mean() <= FLOAT32_SHARE[name]
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "nominal"), [(20, 45, 32), (40, 33, 32), (97, 70, 64), (130, 200, 224), (262, 301, 299)]
+)
+@pytest.mark.parametrize("name", NAMES)
+def test_image_of_any_size_equals_the_formula_of_the_nearest_set(
+    name: str, height: int, width: int, nominal: int
+) -> None:
+    difference = both(name, 4, photo(height, width), nominal)
+    assert (difference[torch.float64] == 0).all()
+    assert (difference[torch.float32] == 0).mean() >= 1 - FLOAT32_SHARE[name]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_parameters_are_the_published_ones(name: str) -> None:
+    for side in (32, 64, 224, 299):
+        for severity in SEVERITIES:
+            described = make_corruption(name, severity).describe(side, side)
+            dose = DOSES[name, side][severity - 1]
+            assert described["parameter_set"] == side
+            assert described["parameters"] == list(dose if isinstance(dose, tuple) else (dose,))
+
+
+@pytest.mark.parametrize("side", [2, 4, 16, 256])
+@pytest.mark.parametrize("decay", [1.4, 1.7, 3])
+def test_plasma_equals_the_pointwise_recursion_to_the_bit(side: int, decay: float) -> None:
+    draws = np.random.default_rng(side).random((2, side * side - 1))
+    ours = plasma(torch.from_numpy(draws), side, decay).numpy()
+    for map_, numbers in zip(ours, draws, strict=True):
+        assert np.array_equal(map_, relief(numbers, side, decay))
