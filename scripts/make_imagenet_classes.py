@@ -27,10 +27,13 @@ def main() -> None:
     short = ResNet18_Weights.IMAGENET1K_V1.meta["categories"]
     synonyms = [[s.strip() for s in text.split(",")] for text in info.label_descriptions()]
     shared = Counter(s.lower() for names in synonyms for s in set(names))
+    leading = Counter(s.lower() for s in short)
     lines = []
     for wnid, first, names in zip(wnids, short, synonyms, strict=True):
-        others = [n for n in names if n != first and shared[n.lower()] == 1 and n.lower() not in map(str.lower, short)]
-        lines.append(f"{wnid}\t{', '.join([first, *others])}\n")
+        others = [n for n in names if n != first and shared[n.lower()] == 1 and n.lower() not in leading]
+        # "Cardigan" the dog and "cardigan" the garment differ in case only: the one that has other names loses this one
+        keeps = leading[first.lower()] == 1 or not others
+        lines.append(f"{wnid}\t{', '.join([first, *others] if keeps else others)}\n")
     TABLE.write_text("".join(lines), "utf-8")
     print(f"{len(lines)} classes → {TABLE}")
 

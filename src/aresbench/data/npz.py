@@ -79,19 +79,18 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise DataError(f"there is no file {path}", relative_hint(path))
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise DataError(f"{path} holds a single array", "save x and y together with np.savez")
-            return {key: file[key] for key in file.files}
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.lib.npyio.NpzFile):
+            with loaded as file:
+                return {key: file[key] for key in file.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        if isinstance(error, DataError):
-            raise
         if "Object arrays" in str(error):
             raise DataError(
                 f"{path} holds Python objects, which could run code when loaded",
                 "save plain arrays: numbers for x and y, texts as np.array(names, dtype=str)",
             ) from error
         raise DataError(f"{path} is not a readable .npz file: {error}", "save it again with np.savez") from error
+    raise DataError(f"{path} holds a single array", "save x and y together with np.savez")
 
 
 def _texts(arrays: Mapping[str, np.ndarray], key: str, path: Path) -> tuple[str, ...]:
