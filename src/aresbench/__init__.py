@@ -18,7 +18,7 @@ _DOORS: dict[str, tuple[str, str]] = {
     "Task": ("aresbench.core.suite", "Task"),
     "attack": ("aresbench.engine.attack", "attack"),
     "compare": ("aresbench.report.compare", "compare"),
-    "corrupt": ("aresbench.engine.corrupt", "corrupt"),
+    "corrupt": ("aresbench.corruptions.load", "corrupt"),
     "evaluate": ("aresbench.engine.evaluate", "evaluate"),
     "load_dataset": ("aresbench.data.load", "load_dataset"),
     "load_model": ("aresbench.models.load", "load_model"),

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from aresbench.core.errors import UnknownName, did_you_mean
-from aresbench.core.registry import SINGULAR, Card, card, table
+from aresbench.core.registry import SINGULAR, Card, card, find, table
 from aresbench.core.spec import parse_call
 from aresbench.core.suite import load_suite, suite_names
 
@@ -29,8 +29,21 @@ def describe(kind: str, name: str) -> dict[str, Any]:
     return _suite(name) if kind == "suites" else _component(card(kind, name))
 
 
+def listing(kind: str) -> list[dict[str, Any]]:
+    """Everything of one kind; a model source that knows its models' names is followed by them."""
+    found = []
+    for name in names(kind):
+        found.append(describe(kind, name))
+        if kind == "models" and found[-1]["facts"].get("quick"):
+            for model in find(kind, name)().names():
+                spec = f"{name}:{model}"
+                calls = [f'ab.load_model("{spec}")', f"aresbench run {spec} --suite quickstart"]
+                found.append({"kind": "model", "name": spec, "summary": "", "call": calls})
+    return found
+
+
 def locate(thing: str, kind: str | None = None) -> tuple[str, str]:
-    """The kind and registered name meant by ``thing``: a name, or a spec such as ``pgd(steps=20)`` or ``timm:resnet50``.
+    """The kind and registered name meant by a name, or by a spec such as ``pgd(steps=20)`` or ``timm:resnet50``.
 
     Raises:
         UnknownName: nothing is called that, or more than one thing is.

@@ -23,12 +23,12 @@ def add(verbs: Any) -> None:
 def call(args: argparse.Namespace) -> int:
     """Print the components of one kind whose name matches."""
     pattern = args.pattern if any(c in args.pattern for c in "*?[") else f"*{args.pattern}*"
-    everything = catalogue.names(args.kind)
-    hits = [name for name in everything if fnmatch.fnmatch(name, pattern)]
-    if not hits and args.pattern != "*":
-        hint = did_you_mean(args.pattern, everything) or f"`aresbench list {args.kind}` shows them all"
+    everything = catalogue.listing(args.kind)
+    found = [one for one in everything if fnmatch.fnmatchcase(one["name"], pattern)]
+    if not found and args.pattern != "*":
+        known = [one["name"] for one in everything]
+        hint = did_you_mean(args.pattern, known) or f"`aresbench list {args.kind}` shows them all"
         raise UnknownName(f"none of the {args.kind} matches {args.pattern!r}", hint)
-    found = [catalogue.describe(args.kind, name) for name in hits]
     if args.json:
         print_json(found)
     else:

@@ -37,7 +37,9 @@ def build_parser() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return the exit status. ``ARESBENCH_DEBUG=1`` shows tracebacks."""
-    args = build_parser().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    args = build_parser().parse_args(words)
+    args.argv = words
     try:
         status: int = args.call(args)
         sys.stdout.flush()

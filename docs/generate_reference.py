@@ -1,0 +1,88 @@
+"""Write the reference pages from the components' own cards: ``python docs/generate_reference.py``.
+
+The pages are made anew at each build and not kept in the repository, so that they cannot disagree with the code.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from aresbench.cli import catalogue
+from aresbench.cli.main import build_parser
+
+TARGET = Path(__file__).parent / "reference"
+
+
+def escape(text: object) -> str:
+    """Text that may stand in a table cell."""
+    return str(text).replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+
+
+def component_page(kind: str) -> str:
+    """One page for all components of a kind."""
+    lines = [f"# {kind.capitalize()}", "", f"The same as `aresbench list {kind}` and `aresbench show NAME`.", ""]
+    for name in catalogue.names(kind):
+        card = catalogue.describe(kind, name)
+        lines += [f"## {name}", "", card["summary"], ""]
+        lines += suite_body(card) if kind == "suites" else component_body(card)
+        lines += ["```", *card["call"], "```", ""]
+    return "\n".join(lines)
+
+
+def component_body(card: dict[str, Any]) -> list[str]:
+    lines = []
+    if card["doc"]:
+        lines += ["```text", card["doc"], "```", ""]
+    if card["settings"]:
+        lines += ["| setting | default |", "|---|---|"]
+        lines += [f"| `{key}` | `{default or 'must be given'}` |" for key, default in card["settings"].items()]
+        lines += [""]
+    if card["facts"]:
+        lines += ["| | |", "|---|---|"]
+        lines += [f"| {key.replace('_', ' ')} | {escape(plain(value))} |" for key, value in card["facts"].items()]
+        lines += [""]
+    return lines
+
+
+def suite_body(card: dict[str, Any]) -> list[str]:
+    lines = [f"Version {card['version']}, hash `{card['hash']}`.", "", "| dataset | images | task | threat |"]
+    lines += ["|---|---|---|---|"]
+    lines += [
+        f"| {t['dataset']} | {t['n'] or 'all'} | {escape(t['name'])} | `{escape(t['threat'])}` |" for t in card["tasks"]
+    ]
+    if card["models"]:
+        lines += ["", "Models, when none is named: " + ", ".join(f"`{m}`" for m in card["models"]) + "."]
+    return [*lines, ""]
+
+
+def plain(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def command_page() -> str:
+    """The help texts of all verbs."""
+    parser = build_parser()
+    lines = ["# Command line", "", "```text", parser.format_help().strip(), "```", ""]
+    for name, verb in verbs(parser):
+        lines += [f"## {name}", "", "```text", verb.format_help().strip(), "```", ""]
+        for action, inner in verbs(verb):
+            lines += [f"### {name} {action}", "", "```text", inner.format_help().strip(), "```", ""]
+    return "\n".join(lines)
+
+
+def verbs(parser: argparse.ArgumentParser) -> list[tuple[str, argparse.ArgumentParser]]:
+    groups = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    return [item for group in groups for item in group.choices.items()]
+
+
+def main() -> None:
+    TARGET.mkdir(exist_ok=True)
+    for kind in catalogue.KINDS:
+        (TARGET / f"{kind}.md").write_text(component_page(kind), "utf-8")
+    (TARGET / "command-line.md").write_text(command_page(), "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""``aresbench compare``: two models on the same images, with intervals for the difference."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from aresbench.cli.chosen import add_store, cells_of, open_store
+from aresbench.cli.parser import print_json
+
+
+def add(verbs: Any) -> None:
+    """Declare the verb."""
+    parser = verbs.add_parser(
+        "compare",
+        help="two models on the same images, with intervals",
+        description="Compare two models of a store task by task, paired on the images that both have seen.",
+    )
+    parser.add_argument("first", metavar="A", help="a model's name in the store")
+    parser.add_argument("second", metavar="B", help="another one")
+    parser.add_argument("--json", action="store_true", help="for another program to read")
+    add_store(parser)
+    parser.set_defaults(call=call)
+
+
+def call(args: argparse.Namespace) -> int:
+    """Print the differences."""
+    store = open_store(args.store)
+    first, second = cells_of(store, [args.first]), cells_of(store, [args.second])
+    from aresbench.report.compare import compare
+
+    comparison = compare(first, second)
+    if args.json:
+        print_json(comparison.to_dict())
+    else:
+        print(comparison)
+    return 0

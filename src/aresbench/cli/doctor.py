@@ -1,0 +1,91 @@
+"""``aresbench doctor``: the checks to make before spending a night."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Any
+
+from aresbench.cli.parser import print_json, print_wrapped
+from aresbench.core.errors import DataError
+from aresbench.core.registry import table
+
+if TYPE_CHECKING:
+    from aresbench.core.flag import Flag
+    from aresbench.data.base import Dataset
+    from aresbench.models.classifier import Classifier
+
+MARKS = {"error": "✗ error", "warning": "! warning", "info": "· note"}
+SMALL = ("samples", "digits")  # datasets at hand on which a model without data of its own is looked at
+
+
+def add(verbs: Any) -> None:
+    """Declare the verb."""
+    parser = verbs.add_parser(
+        "doctor",
+        help="the checks to make before spending a night",
+        description="Examine a model on a few images, or a dataset file by file. Exit status 1 if an error was found.",
+    )
+    parser.add_argument("thing", metavar="MODEL|DATASET", help="e.g. ./mine.py:make, or folder:/photos")
+    parser.add_argument("--data", metavar="SPEC", help="images to look at the model with, e.g. folder:/photos")
+    parser.add_argument("--root", metavar="DIR", help="where the dataset lies")
+    parser.add_argument("--n", type=int, metavar="N", help="look at the first N images of a dataset only")
+    parser.add_argument("--device", default="cpu", metavar="D", help="where the model runs (default: cpu)")
+    parser.add_argument("--json", action="store_true", help="for another program to read")
+    parser.set_defaults(call=call)
+
+
+def call(args: argparse.Namespace) -> int:
+    """Print each finding with what it means and what to do."""
+    from aresbench.data.load import load_dataset
+    from aresbench.engine.doctor import examine, examine_data
+
+    if _is_dataset(args.thing):
+        data = load_dataset(args.thing, args.root)
+        about, flags = f"{args.thing}: {len(data)} images, {len(data.classes)} classes", examine_data(data, args.n)
+    else:
+        from aresbench.models.load import load_model
+
+        model = load_model(args.thing)
+        data = load_dataset(args.data, args.root) if args.data else _data_for(model)
+        about, flags = f"{args.thing} on {data.name}", examine(model, data, device=args.device)
+    if args.json:
+        print_json([flag.record() for flag in flags])
+    else:
+        _print(about, flags)
+    return int(any(flag.level == "error" for flag in flags))
+
+
+def _is_dataset(thing: str) -> bool:
+    """``samples`` and ``folder:/photos`` are datasets; ``samples:digits-plain`` is a model."""
+    scheme, colon, _ = thing.partition(":")
+    return scheme.partition("(")[0] in table("datasets") and not (colon and scheme in table("models"))
+
+
+def _data_for(model: Classifier) -> Dataset:
+    from aresbench.data.load import load_dataset
+    from aresbench.engine.plan import class_map_for
+
+    for name in SMALL:
+        data = load_dataset(name)
+        try:
+            class_map_for(model, data)
+        except DataError:
+            continue
+        return data
+    raise DataError(
+        f"none of the datasets at hand ({', '.join(SMALL)}) has the classes of {model.name}",
+        "say what to look at it with, e.g. --data folder:/photos",
+    )
+
+
+def _print(about: str, flags: list[Flag]) -> None:
+    print(about)
+    for flag in flags:
+        print(f"\n{MARKS[flag.level]}: {flag.name}")
+        print_wrapped(flag.message, "  ")
+        if flag.remedy:
+            print_wrapped(f"→ {flag.remedy}", "  ")
+    if not flags:
+        print("nothing to complain about")
+    sys.stdout.flush()
