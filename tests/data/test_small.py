@@ -71,20 +71,33 @@ def test_samples_damaged_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         load_dataset("samples")
 
 
+@pytest.fixture(scope="module")
+def batch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file like the published ones (a pickle of protocol 2), with random pixels."""
+    rng = np.random.default_rng(0)
+    content = {
+        "data": rng.integers(0, 256, (10_000, 3072), dtype=np.uint8),
+        "labels": rng.integers(0, 10, 10_000).tolist(),
+        "filenames": [f"{k}.png" for k in range(10_000)],
+    }
+    path = tmp_path_factory.mktemp("cifar") / "batch"
+    path.write_bytes(pickle.dumps(content, protocol=2))
+    return path
+
+
 @pytest.fixture
-def cifar(tmp_path: Path) -> Path:
-    """The published layout with random pixels: pickles of protocol 2 with Latin-1 keys."""
+def cifar(tmp_path: Path, batch: Path) -> Path:
+    """The published layout, each file a link to ``batch``."""
     folder = tmp_path / "files/cifar-10-batches-py"
     folder.mkdir(parents=True)
-    for seed, name in enumerate(("test_batch", *(f"data_batch_{k}" for k in range(1, 6)))):
-        rng = np.random.default_rng(seed)
-        batch = {
-            "data": rng.integers(0, 256, (10_000, 3072), dtype=np.uint8),
-            "labels": rng.integers(0, 10, 10_000).tolist(),
-            "filenames": [f"{k}.png" for k in range(10_000)],
-        }
-        (folder / name).write_bytes(pickle.dumps(batch, protocol=2))
+    for name in ("test_batch", *(f"data_batch_{k}" for k in range(1, 6))):
+        (folder / name).symlink_to(batch)
     return folder
+
+
+def _replace(path: Path, content: bytes) -> None:
+    path.unlink()  # not through the link
+    path.write_bytes(content)
 
 
 def test_cifar10_reads_local_batches(cifar: Path, without_data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +124,7 @@ class _Evil:
 
 
 def test_cifar10_refuses_pickles_that_could_run_code(cifar: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (cifar / "test_batch").write_bytes(pickle.dumps({"data": _Evil(), "labels": []}))
+    _replace(cifar / "test_batch", pickle.dumps({"data": _Evil(), "labels": []}))
     with pytest.raises(DataError, match=r"asks for builtins.print"):
         load_dataset("cifar10", root=cifar)
     assert "code has run" not in capsys.readouterr().out
@@ -122,7 +135,7 @@ def test_cifar10_broken_files(cifar: Path, tmp_path: Path) -> None:
         load_dataset("cifar10", root=tmp_path / "files" / "..")
     with pytest.raises(DataError, match="does not exist"):
         load_dataset("cifar10", root=tmp_path / "nowhere")
-    (cifar / "test_batch").write_bytes((cifar / "test_batch").read_bytes()[:100_000])
+    _replace(cifar / "test_batch", (cifar / "test_batch").read_bytes()[:100_000])
     with pytest.raises(DataError, match="is not a batch file of CIFAR-10"):
         load_dataset("cifar10", root=cifar)
     (cifar / "data_batch_3").unlink()
