@@ -15,6 +15,7 @@ from torch import Tensor
 
 from aresbench.attacks import losses
 from aresbench.core.budget import format_fraction
+from aresbench.core.errors import ModelError
 from aresbench.data.base import load_images
 from aresbench.engine.driver import Driver, Finished, Job, batch_for
 from aresbench.engine.ladder import Attempt, Move, breaking_rung, next_move
@@ -149,6 +150,11 @@ class _Worker:
         """Prediction, top-5, margin and confidence on the images before any attack, from the model itself."""
         size = self.batch or batch_for(self.x, self.device)
         logits = torch.cat([model.confirm(model.place(part)).cpu() for part in self.x.split(size)])
+        if int(self.y.max()) >= logits.shape[1]:
+            raise ModelError(
+                f"{self.plan.model.name} has {logits.shape[1]} outputs, but labels reach {int(self.y.max())}",
+                "check the number of classes of model and data",
+            )
         finite = torch.isfinite(logits).all(1)
         prediction = logits.argmax(1)
         return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 import time
@@ -120,15 +121,19 @@ class _Run:
                     on_bad=self.on_bad,
                     advance=advance,
                 )
-                planned.cell.add_flags([*flags, *flags_of_cell(planned.cell, bad)])
+                planned.cell.add_flags([*flags, *(flag.record() for flag in flags_of_cell(planned.cell, bad))])
                 planned.cell.add_provenance(provenance(self.device, began))
         except StoreError:
             raise  # nothing more can be kept
-        except AresError as error:
+        except Exception as error:
+            # A model of the user's own may raise anything; the cells of the others are still worth having.
             planned.cell.close()
-            skipped = Skipped(planned.model.name, planned.task, str(error), True)
+            if os.environ.get("ARESBENCH_DEBUG"):
+                raise
+            reason = str(error) if isinstance(error, AresError) else f"{type(error).__name__}: {error}"
+            skipped = Skipped(planned.model.name, planned.task, reason, True)
             self.plan.skipped.append(skipped)
-            self.tell(Event("failed", planned, skipped=skipped, message=str(error)))
+            self.tell(Event("failed", planned, skipped=skipped, message=reason))
             return None
         finally:
             self.clock.finish(planned.full_price)
@@ -140,9 +145,10 @@ class _Run:
         """The doctor's findings about this model on these data, once per pair."""
         if not self.doctor:
             return []
-        pair = (planned.model.fingerprint, planned.dataset.name)
+        pair = (planned.fingerprint, planned.dataset.name)
         if pair not in self.examined:
-            self.examined[pair] = examine(planned.model, planned.dataset, device=self.device, on_bad=self.on_bad)
+            found = examine(planned.model, planned.dataset, device=self.device, on_bad=self.on_bad)
+            self.examined[pair] = [flag.record() for flag in found]
         return self.examined[pair]
 
 

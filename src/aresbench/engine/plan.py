@@ -40,6 +40,7 @@ class Planned:
         class_map: how the model's outputs answer the dataset's labels.
         corruptions: applied to each image first, in order.
         attacks: spec text → attack, the adversary's own and its bound.
+        fingerprint: of the model's weights, read once.
         cell: where the rows go.
         missing: places in ``dataset`` whose rows are not there yet.
         seed: of all random draws.
@@ -52,6 +53,7 @@ class Planned:
     class_map: ClassMap
     corruptions: tuple[Corruption, ...]
     attacks: dict[str, Attack]
+    fingerprint: str
     cell: Cell
     missing: tuple[int, ...]
     seed: int
@@ -72,7 +74,7 @@ class Planned:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A task that is not run on a model, and why."""
+    """A task that is not run on a model, and why; one stands for all tasks of a dataset that does not suit."""
 
     model: str
     task: Task
@@ -142,7 +144,7 @@ def make_plan(
     for entry in models:
         if isinstance(entry, str):
             try:
-                model = load_model(entry)
+                model = load_model(entry).eval()
             except AresError as error:
                 if len(models) == 1:
                     raise
@@ -184,6 +186,7 @@ def _plan_model(
 ) -> None:
     refusals: list[AresError] = []
     before = len(plan.cells)
+    fingerprint = model.fingerprint
     for task in tasks:
         try:
             whole = shelf.task_data(task)
@@ -192,10 +195,12 @@ def _plan_model(
                 whole = shelf.override
                 class_map = class_map_for(model, whole)
                 task = replace(task, dataset=whole.name)
-            plan.cells.append(_plan_cell(model, task, suite, shelf.cut(whole, task.n), class_map, store, seed))
+            data = shelf.cut(whole, task.n)
+            plan.cells.append(_plan_cell(model, fingerprint, task, suite, data, class_map, store, seed))
         except DataError as error:
             refusals.append(error)
-            plan.skipped.append(Skipped(model.name, task, str(error), False))
+            if not any(s.model == model.name and s.task.dataset == task.dataset for s in plan.skipped):
+                plan.skipped.append(Skipped(model.name, task, str(error), False))
     if len(plan.cells) == before and refusals:
         raise ModelError(f"no task suits {model.name}: {refusals[0].problem}", refusals[0].remedy)
 
@@ -226,6 +231,7 @@ def class_map_for(model: Classifier, data: Dataset) -> ClassMap:
 
 def _plan_cell(
     model: Classifier,
+    fingerprint: str,
     task: Task,
     suite: Suite | None,
     data: Dataset,
@@ -248,7 +254,7 @@ def _plan_cell(
     adversary = threat.adversary
     description = {
         "identity": {
-            "model": {"name": model.name, "fingerprint": model.fingerprint},
+            "model": {"name": model.name, "fingerprint": fingerprint},
             "dataset": data.name,
             "threat": str(threat),
             "protocol": {
@@ -278,7 +284,9 @@ def _plan_cell(
     cell = store.cell(description)
     have = set(cell.images()["id"])
     missing = tuple(int(k) for k in np.arange(len(data)) if data.ids[k] not in have)
-    return Planned(model, task, data, model.preprocessing, class_map, corruptions, attacks, cell, missing, seed)
+    return Planned(
+        model, task, data, model.preprocessing, class_map, corruptions, attacks, fingerprint, cell, missing, seed
+    )
 
 
 def _settle(adversary: Adversary) -> tuple[Adversary, dict[str, Attack]]:

@@ -13,6 +13,7 @@ from aresbench.attacks.base import Loss
 from aresbench.ops.random import Streams
 
 GOALS = ("break", "minimise", "maximise")
+NOISE = 1e-6  # of the largest logit: what float32 sums differ by when the batch or the layout changes
 
 
 @dataclass
@@ -173,7 +174,14 @@ class EngineProblem:
             reached = predicted == self._own(self.target, owner)
         else:
             reached = predicted != self._own(self.y, owner)
-        return reached & torch.isfinite(logits).all(1)  # an answer of NaN proves nothing
+        # An answer of NaN proves nothing, and neither does a lead that another batch or layout would undo.
+        return reached & (self._lead(logits) > NOISE * logits.abs().amax(1))
+
+    @staticmethod
+    def _lead(logits: Tensor) -> Tensor:
+        """By how much the best logit beats the second, [N]; NaN where a logit is not finite."""
+        top = logits.topk(2, dim=1).values
+        return torch.where(torch.isfinite(logits).all(1), top[:, 0] - top[:, 1], torch.nan)
 
     def offer(
         self, x: Tensor, logits: Tensor | None = None, owner: Tensor | None = None, step: Tensor | None = None

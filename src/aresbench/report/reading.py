@@ -1,0 +1,185 @@
+"""One cell read once: what it measured, and its rows as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from aresbench.core.budget import parse_fraction
+from aresbench.metrics import breaking_values, worst_case
+from aresbench.metrics.score import Floats
+from aresbench.store import Cell
+
+# Resize, crop and interpolation are bound to the weights, so that two models rightly differ in them;
+# a class map's hash and its model's number of outputs follow from the model's own class order.
+BOUND_TO_THE_MODEL = frozenset({"preprocessing", "size", "resize", "interpolation", "squash", "hash", "outputs"})
+
+NORM_NAMES = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A cell's description together with its tables, read from disk once.
+
+    Args:
+        cell: the cell in its store.
+        ids: only these images (the view that was asked for); ``None``: all that the cell holds.
+    """
+
+    cell: Cell
+    ids: frozenset[str] | None = None
+
+    @property
+    def description(self) -> Mapping[str, Any]:
+        return self.cell.description
+
+    @cached_property
+    def images(self) -> pd.DataFrame:
+        """One row per image, indexed by image id, in the dataset's published order."""
+        return self.cell.images().set_index("id")
+
+    @cached_property
+    def attempts(self) -> pd.DataFrame:
+        """One row per image, attack and budget; empty for tasks without an adversary."""
+        return self._of_view(self.cell.attempts())
+
+    def _of_view(self, rows: pd.DataFrame) -> pd.DataFrame:
+        return rows if self.ids is None or "id" not in rows else rows[rows["id"].isin(self.ids)]
+
+    @property
+    def task(self) -> Mapping[str, Any]:
+        return self.description.get("task", {})
+
+    @property
+    def kind(self) -> str:
+        """``clean``, ``corruption`` or ``adversary``."""
+        return str(self.task.get("kind", "clean"))
+
+    @property
+    def name(self) -> str:
+        """The task's name as printed everywhere."""
+        return str(self.task.get("name") or self.description["identity"]["threat"])
+
+    @property
+    def model(self) -> str:
+        return str(self.description["identity"]["model"]["name"])
+
+    @property
+    def fingerprint(self) -> str:
+        return str(self.description["identity"]["model"].get("fingerprint", ""))
+
+    @property
+    def dataset(self) -> str:
+        return str(self.description["identity"]["dataset"])
+
+    @property
+    def norm(self) -> str:
+        return str(self.task.get("norm") or "")
+
+    @property
+    def plain_adversary(self) -> bool:
+        """An adversary on clean images: its evidence may be joined with that of other such tasks."""
+        return self.kind == "adversary" and not self.task.get("corruption")
+
+    @cached_property
+    def rungs(self) -> tuple[str, ...]:
+        """The texts of this task's budgets, smallest first."""
+        return tuple(sorted(self.task.get("rungs") or (), key=parse_fraction))
+
+    @cached_property
+    def pinned(self) -> tuple[str, ...]:
+        """The texts of the budgets that are attacked cold and in full, smallest first."""
+        return tuple(sorted(self.task.get("pinned") or (), key=parse_fraction))
+
+    @cached_property
+    def breaking(self) -> pd.Series:
+        """Breaking budget of every image (by id): 0 for a clean error, inf where every rung was resisted."""
+        return pd.Series(breaking_values(self.images["breaking_budget"]), index=self.images.index)
+
+    @cached_property
+    def correct(self) -> pd.Series:
+        """Is each image (by id) right before any attack (of a corruption: right on the corrupted image)?"""
+        return self.images["correct"].astype(bool)
+
+    @cached_property
+    def flags(self) -> list[dict[str, Any]]:
+        """Reasons to doubt this cell."""
+        return self.cell.flags()
+
+    @property
+    def forwards(self) -> int:
+        return int(self.attempts["forwards"].sum())
+
+    @property
+    def backwards(self) -> int:
+        return int(self.attempts["backwards"].sum())
+
+
+def budget_label(norm: str, eps: str) -> str:
+    """``L∞ 4/255``."""
+    return f"{NORM_NAMES.get(norm, norm)} {eps}"
+
+
+def fields(cell: Cell | Reading, *, of_the_model: bool = False) -> dict[str, str]:
+    """What identifies a measurement besides the model, flat: ``{"protocol.mode": "memory", "seed": "0", …}``.
+
+    Args:
+        of_the_model: also the fields that a model brings along (resize, crop, interpolation).
+    """
+    identity = cell.description["identity"]
+    flat: dict[str, str] = {}
+    for name in ("dataset", "threat", "protocol", "settings", "seed"):
+        flatten(name, identity.get(name), flat)
+    if of_the_model:
+        return flat
+    return {k: v for k, v in flat.items() if not BOUND_TO_THE_MODEL & set(k.split("."))}
+
+
+def question(cell: Cell | Reading) -> dict[str, str]:
+    """The part of :func:`fields` that all tasks of one table must share: dataset, seed, class rule."""
+    shared = ("dataset", "seed", "protocol.")
+    return {k: v for k, v in fields(cell).items() if k.startswith(shared) and not k.endswith(".mode")}
+
+
+def differences(a: Mapping[str, str], b: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Field → (value in a, value in b), where they differ; a missing field reads ``–``."""
+    names = [*a, *(k for k in b if k not in a)]
+    return {k: (a.get(k, "–"), b.get(k, "–")) for k in names if a.get(k, "–") != b.get(k, "–")}
+
+
+def flatten(prefix: str, value: Any, into: dict[str, str]) -> None:
+    """Write a nested record as ``prefix.key`` → text."""
+    if isinstance(value, Mapping) and value:
+        for key, inner in value.items():
+            flatten(f"{prefix}.{key}", inner, into)
+    elif isinstance(value, list | tuple):
+        into[prefix] = " × ".join(map(str, value)) if len(value) <= 4 else f"{len(value)} values"
+    else:
+        into[prefix] = "–" if value is None or value == {} else str(value)
+
+
+def read(cells: Iterable[Cell | Reading]) -> list[Reading]:
+    """Readings of cells, each cell once."""
+    found: dict[str, Reading] = {}
+    for cell in cells:
+        reading = cell if isinstance(cell, Reading) else Reading(cell)
+        found.setdefault(reading.cell.key, reading)
+    return list(found.values())
+
+
+def common_ids(readings: Sequence[Reading]) -> pd.Index:
+    """Ids of the images that every one of these cells has, in published order."""
+    ids = readings[0].images.index
+    for reading in readings[1:]:
+        ids = ids[ids.isin(reading.images.index)]
+    return ids
+
+
+def evidence(readings: Sequence[Reading], ids: pd.Index) -> Floats:
+    """[N] smallest breaking budget of each image over several cells; a cell without the image says nothing."""
+    return worst_case([r.breaking.reindex(ids, fill_value=np.inf).to_numpy() for r in readings])

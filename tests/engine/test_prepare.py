@@ -1,0 +1,119 @@
+"""Preparing a model merges batch norm without changing a logit, and leaves the user's model as it was."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from aresbench.core.classes import ClassMap
+from aresbench.engine.prepare import prepared
+
+
+def snapshot(model):
+    return (
+        {k: v.clone() for k, v in model.state_dict().items()},
+        [m.training for m in model.modules()],
+        [(p.requires_grad, p.grad, p.stride()) for p in model.parameters()],
+    )
+
+
+def assert_untouched(model, before):
+    state, training, parameters = before
+    assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
+    assert [m.training for m in model.modules()] == training
+    now = [(p.requires_grad, p.grad, p.stride()) for p in model.parameters()]
+    assert [p[0] for p in now] == [p[0] for p in parameters]
+    assert all(a[1] is b[1] for a, b in zip(now, parameters, strict=True))
+    assert [p[2] for p in now] == [p[2] for p in parameters], "the layout of the user's own weights changed"
+
+
+def test_batch_norm_is_merged_and_the_logits_stay(plain, digits):
+    x = digits[0][:16]
+    with prepared(plain, x) as model:
+        assert model.merged == 3
+        assert not any(isinstance(m, nn.BatchNorm2d) for m in model.search.modules())
+        torch.testing.assert_close(model(model.place(x)).float(), model.confirm(x), rtol=1e-4, atol=1e-4)
+
+
+def test_timm_batch_norm_with_activation_is_merged_too():
+    timm = pytest.importorskip("timm")
+    net = timm.create_model("tf_efficientnet_lite0", num_classes=7).eval()
+    for m in net.modules():
+        if isinstance(m, nn.BatchNorm2d):
+            m.running_mean.normal_(0, 0.1)
+            m.running_var.uniform_(0.5, 2)
+    x = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        wanted = net(x)
+    with prepared(net, x) as model:
+        assert model.merged == 49
+        torch.testing.assert_close(model(model.place(x)), wanted, rtol=1e-3, atol=1e-4)
+
+
+class Reused(nn.Module):
+    """The convolution's output also goes round the batch norm: merging would be wrong."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.norm = nn.BatchNorm2d(4)
+        self.norm.running_var.fill_(4.0)
+
+    def forward(self, x):
+        z = self.conv(x)
+        return (self.norm(z) + z).mean((2, 3))
+
+
+def test_a_merge_that_would_change_the_logits_is_undone():
+    net = Reused().eval()
+    x = torch.rand(2, 3, 8, 8)
+    with prepared(net, x) as model:
+        assert model.merged == 0
+        torch.testing.assert_close(model(x), net(x))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_model_comes_back_as_it_was(training, plain, digits):
+    net = copy.deepcopy(plain).train(training)
+    next(net.parameters()).requires_grad_(False)
+    net.module.head.weight.grad = torch.ones_like(net.module.head.weight)
+    before = snapshot(net)
+
+    def fail_inside():
+        with prepared(net, digits[0][:2]) as model:
+            images = model.place(digits[0][:2]).requires_grad_(True)
+            model(images).sum().backward()
+            raise RuntimeError("user's own")
+
+    with pytest.raises(RuntimeError, match="user's own"):
+        fail_inside()
+    assert_untouched(net, before)
+
+
+class Uncopiable(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3 * 4 * 4, 3)
+        self.stream = (k for k in range(3))  # a generator cannot be copied
+
+    def forward(self, x):
+        return self.layer(x.flatten(1))
+
+
+def test_a_model_that_cannot_be_copied_is_used_as_it_is_and_put_back():
+    net = Uncopiable()
+    before = snapshot(net)
+    with prepared(net, torch.rand(2, 3, 4, 4)) as model:
+        assert not any(p.requires_grad for p in model.search.parameters())
+        assert not net.training
+    assert_untouched(net, before)
+
+
+def test_the_class_map_keeps_the_outputs_that_take_part(plain, digits):
+    x = digits[0][:4]
+    with prepared(plain, x, class_map=ClassMap((0, 1), (7, 3), "subset")) as model:
+        assert model(model.place(x)).shape == (4, 2)
+        torch.testing.assert_close(model.confirm(x), plain(x).detach()[:, [7, 3]])
