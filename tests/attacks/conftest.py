@@ -27,7 +27,7 @@ class Linear(nn.Module):
 
 @pytest.fixture(scope="session")
 def linear() -> Callable[..., tuple[Linear, Tensor, Tensor]]:
-    """(model, images, labels it gets right); ``low``/``high`` bound the pixels, ``edges`` puts a third of them at 0 or 1."""
+    """(model, images, labels it gets right); ``low``/``high`` bound the pixels, ``edges`` puts a third at 0 or 1."""
 
     def make(
         classes: int = 2,

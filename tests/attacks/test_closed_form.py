@@ -49,8 +49,8 @@ def nearest(model, x, y, norm):
                 middle = (low + high) / 2
                 low, high = (low, middle) if w @ change(middle) >= gaps[i, k] else (middle, high)
             delta = change(high)
-            distances[i, k] = np.inf if w @ delta < gaps[i, k] - 1e-9 else np.linalg.norm(
-                delta, np.inf if norm == "linf" else 2
+            distances[i, k] = (
+                np.inf if w @ delta < gaps[i, k] - 1e-9 else np.linalg.norm(delta, np.inf if norm == "linf" else 2)
             )
     return distances.min(1)
 

@@ -15,6 +15,7 @@ from aresbench.attacks.settings import check_number, check_whole
 
 ALPHA_FINAL = 0.01  # the step shrinks to this share of its first length
 GAMMA_FINAL = 0.001  # the radius changes by this share at the end
+PATIENCE = 10  # steps for which the linear estimate alone sizes the ball
 
 
 @dataclass
@@ -45,8 +46,9 @@ class FMN(Attack):
     and change of radius fall along a cosine. One search gives a break at some distance, and with it a
     bound for every budget at or above.
 
-    One thing is added to the paper: before the first break, too, the ball grows by at least ``gamma``. Where
-    the estimate is exact, or the box cuts the ball, the search otherwise ends just before the boundary.
+    One thing is added to the paper: after ten steps without a break the ball grows by at least ``gamma`` a
+    step. Where the estimate is exact, or the box cuts the ball, the search otherwise ends just before the
+    boundary.
 
     Args:
         steps: number of updates; at most steps + 1 forward and steps backward passes per image.
@@ -102,7 +104,8 @@ class FMN(Attack):
         estimate = loss.abs() / geometry.dual_size(gradient, norm).clamp_min(1e-12)
         shrunk = torch.minimum(s.radius * (1 - gamma), nearest)
         grown = s.radius * (1 + gamma)
-        grown = torch.where(found, grown, torch.maximum(at + estimate, grown))
+        boundary = torch.where(s.t < PATIENCE, at + estimate, torch.maximum(at + estimate, grown))
+        grown = torch.where(found, grown, boundary)
         radius = torch.fmin(torch.where(reached, shrunk, grown), s.cap)  # fmin: a NaN estimate becomes the cap
 
         moved = geometry.ascend(s.x, gradient, alpha, "l2")

@@ -1,0 +1,179 @@
+"""Distances, projections, steps and starts against plain definitions, scipy, and their own promises."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy import optimize, stats
+
+from aresbench.attacks import geometry
+from aresbench.core.errors import SpecError
+from aresbench.ops.random import Streams
+
+NORMS = ["linf", "l2"]
+ORD = {"linf": np.inf, "l2": 2, "l1": 1, "l0": 0}
+
+
+def images(n, shape=(3, 7, 5), seed=0, edges=True):
+    draw = torch.Generator().manual_seed(seed)
+    x = torch.rand(n, *shape, generator=draw)
+    if edges:
+        x[x < 0.15], x[x > 0.85] = 0.0, 1.0
+    return x, draw
+
+
+def streams(n):
+    return Streams(0, "test", [f"image {k}" for k in range(n)])
+
+
+@pytest.mark.parametrize("norm", ORD)
+def test_distance_is_the_norm_of_the_difference(norm):
+    x, draw = images(6)
+    other = torch.rand(x.shape, generator=draw)
+    other[:, 0] = x[:, 0]
+    wanted = [np.linalg.norm((a - b).double().numpy().ravel(), ORD[norm]) for a, b in zip(other, x, strict=True)]
+    np.testing.assert_allclose(geometry.distance(other, x, norm), wanted, rtol=1e-6)
+
+
+def test_l2_distance_of_a_large_image_is_exact_to_float32():
+    x, draw = images(2, (3, 224, 224))
+    other = torch.rand(x.shape, generator=draw)
+    wanted = (other.double() - x.double()).flatten(1).norm(dim=1)
+    torch.testing.assert_close(geometry.distance(other, x, "l2").double(), wanted, rtol=2e-7, atol=0)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("scale", [0.001, 0.1, 3.0])
+def test_projection_lands_in_ball_and_box_and_stays_there(norm, scale):
+    x0, draw = images(40)
+    eps = scale * torch.rand(40, generator=draw)
+    far = x0 + 4 * scale * torch.randn(x0.shape, generator=draw)
+    x = geometry.project(far, x0, eps, norm)
+    assert x.min() >= 0 and x.max() <= 1
+    assert (geometry.distance(x, x0, norm) <= geometry.allowance(eps)).all()
+    torch.testing.assert_close(geometry.project(x, x0, eps, norm), x, rtol=0, atol=1e-7)
+    assert geometry.project_(far, x0, eps, norm) is far  # in place
+    assert torch.equal(far, x)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_projection_leaves_points_inside_alone_and_returns_the_image_at_eps_zero(norm):
+    x0, draw = images(10)
+    near = (x0 + 0.001 * torch.randn(x0.shape, generator=draw)).clamp(0, 1)
+    torch.testing.assert_close(geometry.project(near, x0, torch.full((10,), 2.0), norm), near, rtol=0, atol=1e-7)
+    assert torch.equal(geometry.project(torch.rand(x0.shape, generator=draw), x0, torch.zeros(10), norm), x0)
+    assert torch.equal(geometry.project(near, x0, torch.full((10,), torch.inf), "linf"), near)
+
+
+@pytest.mark.parametrize(("norm", "edges"), [("linf", True), ("linf", False), ("l2", False)])
+def test_projection_is_the_nearest_admissible_point(norm, edges):
+    x0, draw = images(5, (1, 2, 3), edges=edges)
+    x0 = x0 if edges else 0.4 + 0.2 * x0
+    eps = 0.05 + 0.2 * torch.rand(5, generator=draw)
+    far = x0 + 0.4 * torch.randn(x0.shape, generator=draw)
+    ours = geometry.project(far, x0, eps, norm)
+    for i in range(5):
+        a, z, e = x0[i].flatten().double().numpy(), far[i].flatten().double().numpy(), float(eps[i])
+        low, high = np.maximum(a - e, 0), np.minimum(a + e, 1)
+        ball = {"type": "ineq", "fun": lambda v, a=a, e=e: e**2 - ((v - a) ** 2).sum()}
+        found = optimize.minimize(
+            lambda v, z=z: ((v - z) ** 2).sum(),
+            a,
+            jac=lambda v, z=z: 2 * (v - z),
+            bounds=list(zip(low, high, strict=True)),
+            constraints=[ball] if norm == "l2" else [],
+            method="SLSQP",
+            options={"ftol": 1e-14, "maxiter": 500},
+        )
+        np.testing.assert_allclose(ours[i].flatten().double(), found.x, atol=2e-4)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_step_is_the_steepest_of_its_length(norm):
+    x, draw = images(8, edges=False)
+    gradient = torch.randn(x.shape, generator=draw)
+    step = torch.rand(8, generator=draw)
+    move = geometry.ascend(x, gradient, step, norm) - x
+    torch.testing.assert_close(geometry.size(move, norm), step, rtol=1e-5, atol=1e-6)
+    gain = (move * gradient).flatten(1).sum(1)  # Hölder's bound is met with equality
+    torch.testing.assert_close(gain, step * geometry.dual_size(gradient, norm), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_zero_gradients_stay_and_tiny_ones_move_a_full_step(norm):
+    x = torch.full((3, 1, 2, 2), 0.5)
+    gradient = torch.ones_like(x)
+    gradient[0] = 0
+    gradient[1] = 1e-30  # its square is no float32 number
+    moved = geometry.size(geometry.ascend(x, gradient, torch.full((3,), 0.25), norm) - x, norm)
+    torch.testing.assert_close(moved, torch.tensor([0.0, 0.25, 0.25]))
+
+
+def test_farthest_corner_of_the_box():
+    x = torch.tensor([0.25, 0.5, 1.0]).view(1, 1, 1, 3)
+    torch.testing.assert_close(geometry.farthest_corner(x, "linf"), torch.tensor([1.0]))
+    torch.testing.assert_close(geometry.farthest_corner(x, "l2"), torch.tensor([(0.75**2 + 0.5**2 + 1) ** 0.5]))
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_uniform_starts_fill_the_ball_evenly(norm):
+    n, shape, eps = 3000, (1, 2, 2), 0.3
+    x0 = torch.full((n, *shape), 0.5)
+    x = geometry.uniform_start(x0, torch.full((n,), eps), norm, streams(n))
+    # the share of the volume inside the distance of an even draw is itself even on [0, 1]
+    share = (geometry.distance(x, x0, norm) / eps).double().pow(4).numpy()
+    assert stats.kstest(share, "uniform").pvalue > 0.001
+    first = (x - x0)[:, 0, 0, 0].numpy()
+    assert abs(first.mean()) < 4 * first.std() / n**0.5
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_surface_starts_lie_on_the_surface_in_all_directions(norm):
+    n, eps = 3000, torch.full((3000,), 0.3)
+    x0 = torch.full((n, 1, 2, 2), 0.5)
+    x = geometry.surface_start(x0, eps, norm, streams(n))
+    torch.testing.assert_close(geometry.distance(x, x0, norm), eps)
+    above = ((x - x0)[:, 0, 0, 0] > 0).sum().item()
+    assert stats.binomtest(above, n).pvalue > 0.001
+
+
+@pytest.mark.parametrize("start", [geometry.uniform_start, geometry.surface_start])
+@pytest.mark.parametrize("norm", NORMS)
+def test_starts_are_admissible_belong_to_the_image_and_vanish_at_eps_zero(norm, start):
+    x0, draw = images(9)
+    eps = torch.rand(9, generator=draw)
+    eps[0] = 0
+    x = start(x0, eps, norm, streams(9))
+    assert torch.equal(x[0], x0[0])
+    assert x.min() >= 0 and x.max() <= 1
+    assert (geometry.distance(x, x0, norm) <= geometry.allowance(eps)).all()
+    some = torch.tensor([4, 2, 7])
+    assert torch.equal(start(x0[some], eps[some], norm, streams(9).select(some)), x[some])
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_the_memory_format_of_the_images_is_kept(norm):
+    x0 = images(2, (3, 8, 8))[0].contiguous(memory_format=torch.channels_last)
+    eps = torch.full((2,), 0.1)
+    for x in (
+        geometry.project(x0 + 1, x0, eps, norm),
+        geometry.ascend(x0, x0, eps, norm),
+        geometry.uniform_start(x0, eps, norm, streams(2)),
+        geometry.surface_start(x0, eps, norm, streams(2)),
+    ):
+        assert x.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_norms_without_a_projection_are_refused():
+    x0, _ = images(2)
+    eps = torch.ones(2)
+    for call in (
+        lambda: geometry.project(x0, x0, eps, "l0"),
+        lambda: geometry.ascend(x0, x0, eps, "l1"),
+        lambda: geometry.uniform_start(x0, eps, "l1", streams(2)),
+        lambda: geometry.surface_start(x0, eps, "l1", streams(2)),
+        lambda: geometry.size(x0, "l7"),
+    ):
+        with pytest.raises(SpecError):
+            call()

@@ -1,0 +1,102 @@
+"""Attacks by text, and their text again."""
+
+from __future__ import annotations
+
+import pytest
+
+from aresbench.attacks.apgd import APGDCE
+from aresbench.attacks.fgsm import FGSM
+from aresbench.attacks.fmn import FMN
+from aresbench.attacks.load import describe, make_attack
+from aresbench.attacks.pgd import PGD
+from aresbench.attacks.square import Square
+from aresbench.core.errors import SpecError, UnknownName
+from aresbench.core.registry import card, table
+
+
+@pytest.mark.parametrize(
+    ("text", "attack", "canonical"),
+    [
+        ("fgsm", FGSM(), "fgsm"),
+        ("pgd", PGD(), "pgd(steps=20)"),
+        ("pgd( rel_step = 1/8 , steps=50)", PGD(steps=50, rel_step=0.125), "pgd(steps=50, rel_step=0.125)"),
+        ("pgd(random_start=false)", PGD(random_start=False), "pgd(steps=20, random_start=false)"),
+        ("apgd-ce(steps=50)", APGDCE(steps=50), "apgd-ce(steps=50)"),
+        ("square", Square(), "square(queries=5000)"),
+        ("fmn(alpha=2)", FMN(alpha=2), "fmn(steps=100, alpha=2.0)"),
+        ("fmn(alpha=2.0)", FMN(alpha=2.0), "fmn(steps=100, alpha=2.0)"),
+        ("fmn(alpha=1)", FMN(), "fmn(steps=100)"),
+    ],
+)
+def test_one_attack_has_one_text(text, attack, canonical):
+    assert make_attack(text) == attack
+    assert describe(make_attack(text)) == canonical
+    assert make_attack(canonical) == attack
+
+
+@pytest.mark.parametrize("name", table("attacks"))
+def test_every_registered_attack_has_defaults_and_an_honest_card(name):
+    attack = make_attack(name)
+    assert make_attack(attack) is attack
+    assert make_attack(describe(attack)) == attack
+    facts = card("attacks", name).facts
+    for fact in ("norms", "access", "kind", "revision", "paper", "choose_when"):
+        assert facts[fact] == getattr(attack, fact), fact
+    assert "\n" not in facts["choose_when"]
+
+
+OWN = '''
+from dataclasses import dataclass
+from typing import ClassVar
+from aresbench.attacks.base import Attack, State
+
+@dataclass(frozen=True)
+class Mine(Attack):
+    """Does nothing."""
+    strength: float
+    words: tuple = ()
+    name: str = "plain"
+    norms: ClassVar = ("linf",)
+    access: ClassVar = "score"
+    kind: ClassVar = "bounded"
+    revision: ClassVar = 1
+    total_steps = 1
+    def start(self, problem): return State(problem.y * 0)
+    def step(self, problem, state): return state
+
+not_an_attack = 3
+'''
+
+
+def test_an_attack_of_ones_own_from_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(OWN)
+    attack = make_attack("./mine.py:Mine(strength=1/4, words=[1, 2], name='3')")
+    assert (attack.strength, attack.words, attack.name) == (0.25, (1, 2), "3")
+    assert describe(attack) == "./mine.py:Mine(strength=0.25, words=[1, 2], name='3')"
+    assert make_attack(describe(attack)) == attack
+    assert hash(make_attack(describe(attack))) == hash(attack)
+    assert make_attack("aresbench.attacks.pgd:PGD(steps=3)") == PGD(steps=3)
+    with pytest.raises(SpecError, match="needs strength"):
+        make_attack("./mine.py:Mine")
+    with pytest.raises(SpecError, match="not an attack"):
+        make_attack("./mine.py:not_an_attack")
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "says"),
+    [
+        ("pgdd", UnknownName, "did you mean 'pgd'"),
+        ("apgd", UnknownName, "'apgd-ce'"),
+        ("pgd(step=20)", SpecError, "did you mean 'steps'"),
+        ("pgd(colour=red)", SpecError, "its settings are steps, rel_step, random_start"),
+        ("fgsm(steps=3)", SpecError, "its settings are none"),
+        ("pgd(20)", SpecError, r"write pgd\(steps=20\)"),
+        ("pgd(steps=many)", SpecError, "whole number"),
+        ("pgd(steps=20", SpecError, "never closed"),
+        ("./nowhere.py:Mine", UnknownName, "no file"),
+    ],
+)
+def test_mistakes_are_named_with_the_remedy(text, error, says):
+    with pytest.raises(error, match=says):
+        make_attack(text)
