@@ -1,0 +1,109 @@
+"""Corruptions against the package imagecorruptions (its fork imagecorruptions-imaug), with the same draws.
+
+The package works in float64 on 8-bit images of any size with the 224 px parameters. Its random numbers
+are replaced by ours. It is a valid oracle for all five corruptions; fog keeps its relief in float32
+there, which is put to float64 for the exact comparison.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from imagecorruptions import corruptions as package
+from PIL import Image
+from sklearn.datasets import load_sample_image
+
+from aresbench.corruptions.load import make_corruption
+from aresbench.ops.random import Streams
+
+SEVERITIES = (1, 2, 3, 4, 5)
+
+# Share of values that may differ, by one level: OpenCV's filter sums in another order.
+DEFOCUS_SHARE = 3e-5
+
+
+@cache
+def photo() -> np.ndarray:
+    """A real photograph, 224 × 200 pixels, with a white, a black and a red patch."""
+    pixels = load_sample_image("flower.jpg")[100:324, 150:350].copy()
+    pixels[:40, :40] = 255
+    pixels[:40, 40:80] = 0
+    pixels[40:80, :40] = (255, 0, 0)
+    return pixels
+
+
+def theirs(name: str, severity: int) -> np.ndarray:
+    return np.uint8(getattr(package, name)(Image.fromarray(photo()), severity)).astype(np.int64)
+
+
+def ours(name: str, severity: int, dtype: torch.dtype) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Our levels, and the draws behind them."""
+    corruption = make_corruption(name, severity)
+    x = (torch.from_numpy(photo()).permute(2, 0, 1)[None].double() / 255).to(dtype)
+    draws = corruption.draws(Streams(0, corruption.component, ["flower"]), *photo().shape[:2])
+    levels = (corruption.apply(x, draws) * 255).round().to(torch.int64)[0].permute(1, 2, 0).numpy()
+    return levels, {k: v[0].numpy() for k, v in draws.items()}
+
+
+@pytest.fixture(params=[torch.float32, torch.float64], ids=["float32", "float64"])
+def dtype(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+@pytest.mark.parametrize("severity", SEVERITIES)
+@pytest.mark.parametrize("name", ["brightness", "jpeg_compression"])
+def test_deterministic_corruptions_are_equal(name: str, severity: int, dtype: torch.dtype) -> None:
+    assert np.array_equal(ours(name, severity, dtype)[0], theirs(name, severity))
+
+
+@pytest.mark.parametrize("severity", SEVERITIES)
+def test_defocus_blur_is_equal_but_for_rare_ties(severity: int, dtype: torch.dtype) -> None:
+    difference = np.abs(ours("defocus_blur", severity, dtype)[0] - theirs("defocus_blur", severity))
+    assert difference.max() <= 1
+    assert (difference > 0).mean() <= DEFOCUS_SHARE
+
+
+@pytest.mark.parametrize("severity", SEVERITIES)
+def test_gaussian_noise_is_equal_with_the_same_draws(
+    severity: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    levels, draws = ours("gaussian_noise", severity, dtype)
+    normal = draws["normal"].transpose(1, 2, 0).astype(np.float64)
+    monkeypatch.setattr(np.random, "normal", lambda size, scale: normal.reshape(size) * scale)
+    assert np.array_equal(levels, theirs("gaussian_noise", severity))
+
+
+def feed(draws: np.ndarray) -> tuple[Callable[..., np.ndarray], Iterator[float]]:
+    """A stand-in for numpy.random.uniform that hands out given numbers, and what is left of them."""
+    numbers = iter(draws)
+
+    def uniform(low: float, high: float, size: tuple[int, ...]) -> np.ndarray:
+        taken = np.fromiter(numbers, np.float64, count=int(np.prod(size)))
+        return low + (high - low) * taken.reshape(size)
+
+    return uniform, numbers
+
+
+@pytest.mark.parametrize("severity", SEVERITIES)
+def test_fog_is_equal_with_the_same_draws(severity: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    levels, draws = ours("fog", severity, dtype)
+    uniform, left = feed(draws["uniform"])
+    monkeypatch.setattr(np.random, "uniform", uniform)
+    monkeypatch.setattr(package, "np", SimpleNamespace(**{**vars(np), "float32": np.float64}))
+    assert np.array_equal(levels, theirs("fog", severity))
+    assert next(left, None) is None
+
+
+@pytest.mark.parametrize("severity", SEVERITIES)
+def test_fog_as_shipped_differs_by_one_level_at_most(severity: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    levels, draws = ours("fog", severity, torch.float32)
+    monkeypatch.setattr(np.random, "uniform", feed(draws["uniform"])[0])
+    difference = np.abs(levels - theirs("fog", severity))
+    assert difference.max() <= 1
+    assert (difference > 0).mean() < 1e-3
