@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aresbench.core.errors import StoreError
-from aresbench.store import Cell, Store, index, schema
+from aresbench.store import Cell, Store, index, journal, schema
 
 Make = Callable[..., dict[str, Any]]
 
@@ -286,3 +286,32 @@ def test_a_removed_journal_is_noticed(cell: Cell, image: Make) -> None:
     journals(cell)[0].unlink()
     with pytest.raises(StoreError, match="removed"):
         cell.append("images", [image(1)])
+
+
+@pytest.mark.parametrize("shards", [None, [0]])
+@pytest.mark.parametrize("look", ["read", "merge", "status"])
+def test_a_journal_sealed_between_two_looks_is_read_from_where_it_went(
+    cell: Cell, image: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, look: str, shards: list[int] | None
+) -> None:
+    store, copy = Store(tmp_path / "runs"), Store(tmp_path / "copy")
+    really_read = journal.read_rows
+    pending = [True]
+
+    def seal_just_before(path: Path) -> object:
+        if pending:
+            pending.clear()
+            cell.seal(shards)
+            assert not path.exists()
+        return really_read(path)
+
+    cell.append("images", [image(i) for i in range(70)])
+    monkeypatch.setattr("aresbench.store.cell.read_rows", seal_just_before)
+    monkeypatch.setattr("aresbench.store.archive.read_rows", seal_just_before)
+    if look == "status":
+        assert store.status().cells == 1
+    elif look == "merge":
+        copy.merge(store.path)
+        assert copy.cells()[0].images()["position"].tolist() == list(range(70))
+    else:
+        assert Cell(cell.folder).images()["position"].tolist() == list(range(70))
+    assert not pending

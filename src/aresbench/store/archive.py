@@ -138,8 +138,7 @@ class Store:
             new["cells"] += not folder.exists()
             ours = self.cell(theirs.description)
             before = set(os.listdir(folder))
-            rows = [row for path in sorted(theirs.folder.glob("journal-*.jsonl")) for row in read_rows(path)[0]]
-            ours.write_rows(rows)
+            ours.write_rows(theirs.journalled())  # before their files are listed: see Cell._table
             for name in sorted(os.listdir(theirs.folder)):
                 if SEALED.fullmatch(name) and name not in before:
                     write_atomic(folder / name, read_sealed(theirs.folder / name))
@@ -151,22 +150,21 @@ class Store:
         rows = dict.fromkeys(schema.SCHEMAS, 0)
         files = size = journals = torn = 0
         cells = self.cells()
-        for cell in cells:
-            for path in sorted(cell.folder.iterdir()):
-                try:
-                    size += path.stat().st_size
-                except FileNotFoundError:
-                    continue  # sealed meanwhile
-                files += 1
-                match = SEALED.fullmatch(path.name)
-                if match and match.group(3) == "parquet":
-                    rows[match.group(1)] += _count(path)
-                elif path.name.startswith("journal-"):
+        for path in (path for cell in cells for path in sorted(cell.folder.iterdir())):
+            match = SEALED.fullmatch(path.name)
+            try:
+                size += path.stat().st_size
+                if path.name.startswith("journal-"):
                     lines, bad = read_rows(path)
                     journals += 1
                     torn += bad
                     for kind, _ in lines:
                         rows[kind] += 1
+            except FileNotFoundError:
+                continue  # sealed meanwhile
+            files += 1
+            if match and match.group(3) == "parquet":
+                rows[match.group(1)] += _count(path)
         return Status(self.path, len(cells), rows, files, size, journals, torn)
 
 

@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,6 +118,14 @@ class Cell:
         if self._journal is not None:
             self._journal.flush()
 
+    def journalled(self) -> list[Row]:
+        """The (kind, row) pairs of every journal, this process's and others'."""
+        while True:
+            try:
+                return [row for path in self._paths(_is_journal) for row in read_rows(path)[0]]
+            except FileNotFoundError:
+                continue  # sealed meanwhile; what was kept of it is in a journal we have not seen: look again
+
     def seal(self, shards: Collection[int] | None = None) -> None:
         """Turn journalled rows into Parquet files, one per table and shard, and drop their journals.
 
@@ -226,7 +234,7 @@ class Cell:
 
     def _table(self, kind: str) -> pa.Table:
         # Journals first: rows sealed between the two looks are then seen twice, never missed.
-        rows = [row for path in self._paths(_is_journal) for k, row in _rows_if_there(path) if k == kind]
+        rows = [row for k, row in self.journalled() if k == kind]
         journalled = [schema.to_table(kind, rows)] if rows else []
         paths = {path.name: path for path in self._sealed(kind)}
         place = self.folder.parent.parent / "index" / f"{self.key}-{kind}.parquet"
@@ -255,11 +263,6 @@ class Cell:
 
 def _is_journal(name: str) -> bool:
     return name.startswith("journal-") and name.endswith(".jsonl")
-
-
-def _rows_if_there(path: Path) -> Iterator[Row]:
-    with contextlib.suppress(FileNotFoundError):
-        yield from read_rows(path)[0]
 
 
 def read_sealed(path: Path) -> bytes:
