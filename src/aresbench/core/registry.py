@@ -49,6 +49,8 @@ TABLES: dict[str, dict[str, str]] = {
     "models": {
         "samples": "aresbench.models.sources.samples:SamplesSource",
         "timm": "aresbench.models.sources.timm:TimmSource",
+        "python": "aresbench.models.sources.python:PythonSource",
+        "weights": "aresbench.models.sources.weights:WeightsSource",
     },
 }
 
