@@ -16,7 +16,8 @@ HEAVY = ("torch", "torchvision", "timm", "pandas", "numpy", "sklearn", "altair",
 def _loaded_after(code: str, names: tuple[str, ...]) -> list[str]:
     """Which of ``names`` a fresh Python has imported after running ``code``."""
     ask = f"{code}\nimport sys; print('LOADED', *[n for n in {names!r} if n in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()[-1].split()[1:]
 
 
