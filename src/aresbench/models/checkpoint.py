@@ -114,7 +114,8 @@ def _loads(text: str) -> Any:
 
 def _read_torch(path: Path, key: str | None) -> Checkpoint:
     try:
-        value = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:  # given a path, torch would judge by the suffix
+            value = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling fails in as many ways as a file can be broken
         raise _explain(path, error) from None
     if not isinstance(value, Mapping):

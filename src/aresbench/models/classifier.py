@@ -60,6 +60,7 @@ class Classifier(nn.Module):
         super().__init__()
         _require_module(module)
         self.module = module
+        self.training = module.training
         means, stds = _statistics(mean, std)
         for key, values in (("mean", means), ("std", stds)):
             tensor = torch.tensor(values, dtype=torch.float32)[:, None, None] if values else None

@@ -67,6 +67,8 @@ def behaviour_hash(module: nn.Module, source: str = "") -> str:
 
 def _installed(kind: type) -> bool:
     """Does the class come from the standard library, an installed package or this one?"""
+    if kind.__module__ == "__main__":  # its file may be a launcher's
+        return False
     if kind.__module__.partition(".")[0] in {"aresbench", *sys.stdlib_module_names}:
         return True
     file = getattr(sys.modules.get(kind.__module__), "__file__", None) or ""
