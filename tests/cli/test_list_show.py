@@ -95,7 +95,15 @@ def test_a_wrong_word_names_the_right_one(command: Any, words: tuple[str, ...], 
     assert right in said.err
 
 
-LIGHT = ["--help", "--version", "list models", "list attacks --json", "list suites", "show fmn", "show quickstart --json"]
+LIGHT = [
+    "--help",
+    "--version",
+    "list models",
+    "list attacks --json",
+    "list suites",
+    "show fmn",
+    "show quickstart --json",
+]
 
 
 @pytest.mark.parametrize("words", [*LIGHT, "run --help", "store path", "store status", "compare a b"])

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 from typing import Any
 
 from aresbench.cli.chosen import add_store, cells_of, open_store
-from aresbench.cli.parser import print_json
+from aresbench.cli.parser import print_json, print_table
 
 
 def add(verbs: Any) -> None:
@@ -31,7 +32,9 @@ def call(args: argparse.Namespace) -> int:
 
     comparison = compare(first, second)
     if args.json:
-        print_json(comparison.to_dict())
-    else:
-        print(comparison)
+        print_json(json.loads(comparison.frame().to_json(orient="records")))
+        return 0
+    from aresbench.report.tables import comparison_table
+
+    print_table(comparison_table(comparison))
     return 0

@@ -58,6 +58,13 @@ def print_columns(rows: Sequence[Sequence[str]], indent: str = "") -> None:
         print(line[: room - 1] + "…" if room and len(line) > room else line)
 
 
+def print_table(table: Any) -> None:
+    """Print a rich table as wide as the terminal; in a pipe as wide as it needs to be."""
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
 def print_wrapped(text: str, indent: str = "") -> None:
     """Print a paragraph wrapped at 100 characters."""
     print(textwrap.fill(text, 100, initial_indent=indent, subsequent_indent=indent))

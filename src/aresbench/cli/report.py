@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from typing import Any
 
 from aresbench.cli.chosen import add_store, cells_of, open_store
@@ -29,6 +28,5 @@ def call(args: argparse.Namespace) -> int:
     cells = cells_of(open_store(args.store), args.models)
     from aresbench.report.page import build_report
 
-    build_report(cells, args.output, f"aresbench {shlex.join(args.argv)}")
-    print(args.output)
+    print(build_report(cells, args.output))
     return 0

@@ -5,17 +5,19 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
 from typing import TYPE_CHECKING, Any
 
-from aresbench.cli.chosen import add_store
-from aresbench.cli.parser import print_columns
+from aresbench.cli.chosen import STORE, add_store
+from aresbench.cli.parser import print_columns, print_table
 from aresbench.core.suite import load_suite
 
 if TYPE_CHECKING:
     from aresbench.engine.events import Event
+    from aresbench.engine.plan import Planned
     from aresbench.engine.results import Results
+    from aresbench.report.reading import Reading
+    from aresbench.report.tables import LiveTable
 
 
 def add(verbs: Any) -> None:
@@ -59,21 +61,12 @@ def call(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     suite = load_suite(args.suite)  # a wrong name is told before torch is imported
-    models = args.models or list(suite.models)
-    rows = _Rows(models, [task.name for task in suite.tasks])
-    with _progress() as bar:
+    from aresbench.report.tables import LiveTable
+
+    with LiveTable() as table:
+        table.status("loading …")
         from aresbench.engine.evaluate import evaluate
 
-        def progress(event: Event) -> None:
-            if event.kind == "done":
-                bar.say(rows.of(event))
-            elif event.kind == "failed":
-                bar.warn(f"{_cell(event)} failed: {event.message}")
-            elif event.kind == "skip" and event.skipped is not None and event.skipped.failed:
-                bar.warn(f"{event.skipped.model} · {event.skipped.task.name} failed: {event.message}")
-            bar.update(event)
-
-        bar.say([rows.head])
         results = evaluate(
             args.models or None,
             suite,
@@ -86,20 +79,55 @@ def _run(args: argparse.Namespace) -> int:
             device=args.device,
             batch=args.batch,
             on_bad=args.on_bad,
-            progress=progress,
+            progress=_Watch(table),
         )
     return _close(args, results)
 
 
+class _Watch:
+    """Shows the engine's events in the growing table."""
+
+    def __init__(self, table: LiveTable) -> None:
+        self.table = table
+        self.began = 0.0
+
+    def __call__(self, event: Event) -> None:
+        cell, skipped = event.cell, event.skipped
+        if skipped is not None and skipped.failed:
+            self.table.failed(skipped.model, skipped.task.dataset, skipped.task.name, event.message)
+            if not sys.stdout.isatty():  # whoever reads the pipe may not show it
+                print(f"aresbench: {skipped.model} · {skipped.task.name} failed: {event.message}", file=sys.stderr)
+        if cell is None:
+            return
+        if event.kind == "start":
+            self.began = time.monotonic()
+        if event.kind == "done":
+            self.table.add(results_of(cell), time.monotonic() - self.began)
+        else:
+            parts = [cell.model.name, cell.task.name, event.message, f"{event.done} of {event.total} images"]
+            if event.seconds_left is not None:
+                parts.append(f"{duration(event.seconds_left)} left")
+            self.table.status(" · ".join(part for part in parts if part))
+
+
+def results_of(planned: Planned) -> Reading:
+    """A finished cell, restricted to the images that were asked for."""
+    from aresbench.report.reading import Reading
+
+    return Reading(planned.cell, frozenset(planned.dataset.ids))
+
+
 def _close(args: argparse.Namespace, results: Results) -> int:
     """The table of models, what was left out, and what to do next."""
-    print(f"\n{results}")
+    from aresbench.report.tables import model_tables
+
+    for table in model_tables(results) if len(results) else ():
+        print()
+        print_table(table)
     unsuited = [s for s in results.skipped if not s.failed]
     if unsuited:
         print(f"\n{len(unsuited)} tasks were left out: their classes are not the model's (--dry-run lists them)")
-    if results.failed:
-        print(f"aresbench: {len(results.failed)} cells failed", file=sys.stderr)
-    report = "aresbench report -o report.html" + (f" --store {shlex.quote(args.store)}" if args.store != "runs" else "")
+    report = "aresbench report -o report.html" + (f" --store {shlex.quote(args.store)}" if args.store != STORE else "")
     print(f"\nresults are in {args.store}; one page with curves and pictures:\n  {report}")
     return 1 if results.failed else 0
 
@@ -140,78 +168,6 @@ def _dry_run(args: argparse.Namespace) -> int:
         print_columns(left_out, "  ")
     print(f"\n{len(plan.cells)} cells, at most {duration(total)} on {device} (images that break early make it shorter)")
     return 1 if any(s.failed for s in plan.skipped) else 0
-
-
-class _Rows:
-    """The lines of the growing table, in columns that fit every cell to come."""
-
-    def __init__(self, models: list[str], tasks: list[str]) -> None:
-        self.model = max(map(len, [*models, "model"]))
-        self.task = max(map(len, [*tasks, "task"]))
-
-    @property
-    def head(self) -> str:
-        return f"{'model':{self.model}}  {'task':{self.task}}  result with 95 % interval"
-
-    def of(self, event: Event) -> list[str]:
-        """One line for each number of a finished cell."""
-        from aresbench.report.reading import Reading
-        from aresbench.report.summary import measures
-
-        assert event.cell is not None
-        reading = Reading(event.cell.cell, frozenset(event.cell.dataset.ids))
-        return [
-            f"{reading.model:{self.model}}  {reading.name:{self.task}}  {score}  {measure}"
-            + (f"  ⚑ {', '.join(score.flags)}" if score.flags else "")
-            for measure, score in measures(reading).items()
-        ]
-
-
-class _Bar:
-    """Progress with time left on a terminal; nothing at all where no one watches."""
-
-    def __init__(self, progress: Any) -> None:
-        self.progress = progress
-        self.task = progress.add_task("loading", total=None, left="")
-
-    def say(self, lines: list[str]) -> None:
-        """Print above the bar."""
-        for line in lines:
-            if sys.stdout.isatty():
-                self.progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
-            else:
-                print(line, flush=True)
-
-    def warn(self, text: str) -> None:
-        print(f"aresbench: {text}", file=sys.stderr)
-
-    def update(self, event: Event) -> None:
-        if event.cell is None or event.kind == "done":
-            return
-        what = _cell(event) + (f" · {event.message}" if event.message and event.kind == "advance" else "")
-        left = f"{duration(event.seconds_left)} left" if event.seconds_left is not None else ""
-        self.progress.update(self.task, description=what, completed=event.done, total=event.total or None, left=left)
-
-
-@contextmanager
-def _progress() -> Iterator[_Bar]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    console = Console(stderr=not sys.stdout.isatty())
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[left]}"),
-    )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        yield _Bar(progress)
-
-
-def _cell(event: Event) -> str:
-    assert event.cell is not None
-    return f"{event.cell.model.name} · {event.cell.task.name}"
 
 
 def _count(text: str) -> int:
