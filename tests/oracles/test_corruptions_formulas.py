@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
+from aresbench.corruptions.blur import disk_kernel
 from aresbench.corruptions.load import make_corruption
 from aresbench.corruptions.weather import plasma
 from aresbench.ops.random import Streams
@@ -233,6 +234,16 @@ def test_parameters_are_the_published_ones(name: str) -> None:
             dose = DOSES[name, side][severity - 1]
             assert described["parameter_set"] == side
             assert described["parameters"] == list(dose if isinstance(dose, tuple) else (dose,))
+
+
+@pytest.mark.parametrize("nominal", [32, 64, 224, 299])
+def test_kernel_equals_the_formula_to_the_bit_and_is_symmetric(nominal: int) -> None:
+    for dose in DOSES["defocus_blur", nominal]:
+        ours, formula = disk_kernel(*dose), soft_disk(*dose)
+        margin = (len(formula) - len(ours)) // 2
+        assert np.array_equal(ours, formula[margin : len(formula) - margin, margin : len(formula) - margin])
+        assert formula.sum() - ours.sum() < 1e-18
+        assert np.array_equal(ours, ours[::-1]) and np.array_equal(ours, ours[:, ::-1])
 
 
 @pytest.mark.parametrize("side", [2, 4, 16, 256])

@@ -19,6 +19,7 @@ from imagecorruptions import corruptions as package
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
+from aresbench.corruptions.blur import disk_kernel
 from aresbench.corruptions.load import make_corruption
 from aresbench.ops.random import Streams
 
@@ -67,6 +68,16 @@ def test_defocus_blur_is_equal_but_for_rare_ties(severity: int, dtype: torch.dty
     difference = np.abs(ours("defocus_blur", severity, dtype)[0] - theirs("defocus_blur", severity))
     assert difference.max() <= 1
     assert (difference > 0).mean() <= DEFOCUS_SHARE
+
+
+@pytest.mark.parametrize(
+    "dose", [(3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5), (12, 0.5), (0.3, 0.4), (1, 0.2), (2.5, 0.01)]
+)
+def test_defocus_kernel_is_that_of_opencv_but_for_two_roundings(dose: tuple[float, float]) -> None:
+    kernel, reference = disk_kernel(*dose), package.disk(*dose).astype(np.float64)
+    margin = (len(reference) - len(kernel)) // 2
+    assert np.abs(np.pad(kernel, margin) - reference).max() <= 2.0**-22 * kernel.max()
+    assert np.sign(kernel.sum() - 1) == np.sign(reference.sum() - 1)  # which way flat areas fall
 
 
 @pytest.mark.parametrize("severity", SEVERITIES)
