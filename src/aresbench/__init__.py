@@ -27,8 +27,16 @@ _ROOMS = ("report",)
 
 __all__ = ["__version__", *_DOORS, *_ROOMS]
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # for editors and type checkers
     from aresbench.core.errors import AresError as AresError
+    from aresbench.core.suite import Task as Task
+    from aresbench.corruptions.load import corrupt as corrupt
+    from aresbench.data.load import load_dataset as load_dataset
+    from aresbench.engine.attack import attack as attack
+    from aresbench.engine.evaluate import evaluate as evaluate
+    from aresbench.models.classifier import Classifier as Classifier
+    from aresbench.models.load import load_model as load_model
+    from aresbench.report.compare import compare as compare
 
 
 def __getattr__(name: str) -> Any:

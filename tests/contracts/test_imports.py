@@ -64,6 +64,11 @@ def test_every_door_opens() -> None:
     _loaded_after(code, ())
 
 
+def test_the_report_room_can_be_called_however_it_was_imported() -> None:
+    code = "import aresbench.report.words; import aresbench as ab; assert callable(ab.report); ab.report.words.TITLE"
+    _loaded_after(code, ())
+
+
 def test_a_wrong_door_names_the_right_one() -> None:
     import aresbench
 
