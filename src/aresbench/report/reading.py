@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +21,7 @@ from aresbench.store import Cell
 # a class map's hash and its model's number of outputs follow from the model's own class order.
 BOUND_TO_THE_MODEL = frozenset({"preprocessing", "size", "resize", "interpolation", "squash", "hash", "outputs"})
 
+KINDS = ("clean", "corruption", "adversary")
 NORM_NAMES = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}
 
 
@@ -140,6 +143,17 @@ def fields(cell: Cell | Reading, *, of_the_model: bool = False) -> dict[str, str
     return {k: v for k, v in flat.items() if not BOUND_TO_THE_MODEL & set(k.split("."))}
 
 
+def protocol(cell: Cell | Reading) -> dict[str, str]:
+    """Every field of a cell's protocol, flat."""
+    asked = fields(cell, of_the_model=True)
+    return {k.removeprefix("protocol."): v for k, v in asked.items() if k.startswith("protocol.")}
+
+
+def protocol_name(cell: Cell | Reading) -> str:
+    """Eight hex digits that name a protocol."""
+    return hashlib.sha256(json.dumps(protocol(cell), sort_keys=True).encode()).hexdigest()[:8]
+
+
 def question(cell: Cell | Reading) -> dict[str, str]:
     """The part of :func:`fields` that all tasks of one table must share: dataset, seed, class rule."""
     shared = ("dataset", "seed", "protocol.")
@@ -164,12 +178,18 @@ def flatten(prefix: str, value: Any, into: dict[str, str]) -> None:
 
 
 def read(cells: Iterable[Cell | Reading]) -> list[Reading]:
-    """Readings of cells, each cell once."""
+    """Readings of cells, each cell once, sorted by task: clean, corruptions by severity, adversaries."""
     found: dict[str, Reading] = {}
     for cell in cells:
         reading = cell if isinstance(cell, Reading) else Reading(cell)
         found.setdefault(reading.cell.key, reading)
-    return list(found.values())
+    return sorted(found.values(), key=_place)
+
+
+def _place(reading: Reading) -> tuple[str, int, str, int, str]:
+    task = reading.task
+    kind = KINDS.index(reading.kind) if reading.kind in KINDS else len(KINDS)
+    return reading.dataset, kind, str(task.get("corruption") or ""), int(task.get("severity") or 0), reading.name
 
 
 def common_ids(readings: Sequence[Reading]) -> pd.Index:

@@ -1,0 +1,130 @@
+"""Curves of every model over the budget and over the severity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from aresbench.core.budget import parse_fraction
+from aresbench.metrics import Curve, severity_curve, survival_curve
+from aresbench.metrics.resample import bootstrap_mean
+from aresbench.report.reading import Reading, common_ids, evidence
+
+LADDER = 3  # rungs from which on a task is a curve
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Robust accuracy over the budget, one curve a model.
+
+    Args:
+        name: the task, or the norm where several tasks are joined.
+        joined: the worst case over several tasks.
+        budgets: the exact texts of the curve's points, ``"0"`` first.
+        pinned: those of them that are attacked cold and in full.
+    """
+
+    name: str
+    norm: str
+    joined: bool
+    attacks: tuple[str, ...]
+    budgets: tuple[str, ...]
+    pinned: tuple[str, ...]
+    curves: Mapping[str, Curve]
+
+
+def is_ladder(reading: Reading) -> bool:
+    """Has it enough budgets, on clean images, to be a curve?"""
+    return reading.plain_adversary and len(reading.rungs) >= LADDER
+
+
+def rungs_of(readings: Iterable[Reading]) -> list[str]:
+    """The texts of all budgets above zero, rising, each size once."""
+    sizes = {parse_fraction(t): t for r in readings for t in r.rungs}
+    return [sizes[s] for s in sorted(sizes) if s > 0]
+
+
+def clean_readings(group: Iterable[Reading]) -> list[Reading]:
+    """Cells that say which images are right untouched: the clean task first, else an attack's clean verdicts."""
+    clean = [r for r in group if r.kind == "clean"]
+    return clean or [r for r in group if r.plain_adversary]
+
+
+def epsilon_curves(models: Mapping[str, Sequence[Reading]]) -> tuple[Curves, ...]:
+    everyone = [r for group in models.values() for r in group]
+    found = []
+    for norm in dict.fromkeys(r.norm for r in everyone if is_ladder(r)):
+        tasks = dict.fromkeys(r.name for r in everyone if r.plain_adversary and r.norm == norm)
+        if len(tasks) > 1:
+            found.append(_curve_set(models, norm, None))
+        ladders = dict.fromkeys(r.name for r in everyone if is_ladder(r) and r.norm == norm)
+        found += [_curve_set(models, norm, name) for name in ladders]
+    return tuple(found)
+
+
+def _curve_set(models: Mapping[str, Sequence[Reading]], norm: str, task: str | None) -> Curves:
+    """The curves of one ladder, or (``task=None``) the worst case over all tasks of a norm."""
+    budgets = _all_rungs(models, norm, task)
+    curves: dict[str, Curve] = {}
+    used: list[Reading] = []
+    for model, group in models.items():
+        known = [r for r in group if r.plain_adversary and r.norm == norm and task in (None, r.name)]
+        ladders = [r for r in known if is_ladder(r)]
+        if ladders and len(ids := common_ids(ladders)):
+            curves[model] = survival_curve(evidence(known, ids), budgets)
+            used += known
+    attacks = dict.fromkeys(a for r in used for a in r.task.get("attacks", ()))
+    pinned = {eps for r in used for eps in r.pinned}
+    return Curves(
+        name=task or norm,
+        norm=norm,
+        joined=task is None,
+        attacks=tuple(attacks),
+        budgets=("0", *budgets),
+        pinned=tuple(b for b in budgets if b in pinned),
+        curves=curves,
+    )
+
+
+def _all_rungs(models: Mapping[str, Sequence[Reading]], norm: str, task: str | None) -> list[str]:
+    """Rungs of the ladders, and pinned budgets of other tasks that lie within their range."""
+    every = [r for g in models.values() for r in g if r.plain_adversary and r.norm == norm and task in (None, r.name)]
+    top = max(parse_fraction(r.rungs[-1]) for r in every if is_ladder(r))
+    return [b for b in rungs_of(every) if parse_fraction(b) <= top]
+
+
+def severity_curves(models: Mapping[str, Sequence[Reading]]) -> dict[str, dict[str, Curve]]:
+    """Corruption → model → accuracy over severity, with the clean image as severity 0; ``mean`` first."""
+    found: dict[str, dict[str, Curve]] = {"mean": {}}
+    for model, group in models.items():
+        clean = {0: clean_readings(group)[0].correct} if clean_readings(group) else {}
+        doses: dict[str, dict[int, pd.Series]] = {}
+        for reading in group:
+            if reading.kind == "corruption" and reading.task.get("severity"):
+                doses.setdefault(str(reading.task["corruption"]), {})[int(reading.task["severity"])] = reading.correct
+        for name, by_severity in sorted(doses.items()):
+            found.setdefault(name, {})[model] = severity_curve({**clean, **by_severity})
+        mean = _mean_severity(list(doses.values()), clean)
+        if mean is not None:
+            found["mean"][model] = mean
+    kept = {name: curves for name, curves in found.items() if curves}
+    return kept if len(kept) > 1 else {}
+
+
+def _mean_severity(doses: Sequence[Mapping[int, pd.Series]], clean: Mapping[int, pd.Series]) -> Curve | None:
+    """Mean over corruptions at each severity that all of them have; an image counts as its share of right answers."""
+    severities = sorted(set.intersection(*(set(d) for d in doses))) if len(doses) > 1 else []
+    if not severities:
+        return None
+    points = {0: list(clean.values())} if clean else {}
+    points.update({s: [d[s] for d in doses] for s in severities})
+    scores = []
+    for series in points.values():
+        shares = pd.concat(series, axis=1, join="inner").astype(float).mean(axis=1)
+        scores.append(bootstrap_mean(shares.to_numpy(), (0.0, 1.0)))
+    value, low, high = (np.array([getattr(s, name) for s in scores]) for name in ("value", "low", "high"))
+    n = np.array([s.n for s in scores], dtype=np.int64)
+    return Curve(np.array(list(points), dtype=np.float64), value, low, high, low, high, n)

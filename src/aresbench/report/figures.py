@@ -1,0 +1,165 @@
+"""A section's figures: their records, their specifications, and the text beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from aresbench.metrics import Curve, Score
+from aresbench.report import charts
+from aresbench.report.breakers import CLEAN, RESISTED, SEVERAL, attack_name
+from aresbench.report.curves import Curves
+from aresbench.report.reading import NORM_NAMES, budget_label
+from aresbench.report.summary import Section
+from aresbench.report.words import interval
+
+View = dict[str, Any]
+Rows = list[dict[str, Any]]
+
+
+class _Shelf:
+    """Collects figures and tables of one section under ids of their own."""
+
+    def __init__(self, slug: str) -> None:
+        self.slug = slug
+        self.specs: dict[str, Any] = {}
+        self.tables: dict[str, Rows] = {}
+
+    def figure(self, name: str, title: str, spec: dict[str, Any], caption: str = "", wide: bool = False) -> View:
+        identity = f"{self.slug}--{name}"
+        self.specs[identity] = spec
+        text = f"{title}. {spec['description']} The numbers are in the table that can be downloaded above."
+        height = spec["height"] + 60
+        return {"id": identity, "title": title, "caption": caption, "alt": text, "height": height, "wide": wide}
+
+    def table(self, name: str, rows: Rows) -> str:
+        identity = f"{self.slug}--{name}"
+        self.tables[identity] = rows
+        return identity
+
+
+def section_figures(
+    section: Section, slug: str, models: Sequence[str]
+) -> tuple[list[View], dict[str, Any], dict[str, Rows]]:
+    """Groups of figures in the order of the page, their specifications by id, and their data by id.
+
+    Args:
+        section: what was measured.
+        slug: prefix of all ids.
+        models: all models of the page, in the order that gives them their colours.
+    """
+    shelf = _Shelf(slug)
+    groups = [_epsilon(section, shelf, norm, models) for norm in dict.fromkeys(c.norm for c in section.curves)]
+    groups += [_severity(section, shelf, models)] if section.severity else []
+    groups += [_steps(section, shelf, models)] if section.steps else []
+    groups += [_broke(section, shelf, models)] if section.broke else []
+    return groups, shelf.specs, shelf.tables
+
+
+def _group(title: str, text: str, table: str, figures: list[View], small: bool = False) -> View:
+    return {
+        "title": title, "text": text, "table": table, "figures": figures, "small": small, "more": [], "more_title": "",
+    }  # fmt: skip
+
+
+def _epsilon(section: Section, shelf: _Shelf, norm: str, models: Sequence[str]) -> View:
+    sets = [c for c in section.curves if c.norm == norm]
+    rows: Rows = []
+    figures = []
+    for i, curves in enumerate(sets):
+        records = _budget_records(curves)
+        title = "Worst case over all attacks" if curves.joined else curves.name
+        caption = ", ".join(dict.fromkeys(attack_name(a) for a in curves.attacks))
+        spec = charts.epsilon_chart(records, norm, curves.pinned, models)
+        figures.append(shelf.figure(f"epsilon-{norm}-{i}", title, spec, caption, wide=True))
+        rows += [{"curve": title, **r} for r in records]
+    text = (
+        "The share of images still right when each may be changed within ε: the further right a curve stays up, the "
+        "more robust the model. Bands are 95 % intervals; dotted lines mark pinned budgets. Click a name to bring "
+        "one model to the fore (shift-click for several)."
+    )
+    table = shelf.table(f"epsilon-{norm}", rows)
+    group = _group(f"Accuracy against the {NORM_NAMES.get(norm, norm)} budget", text, table, figures[:1])
+    group["more"], group["more_title"] = figures[1:], "The curve of each task alone"
+    return group
+
+
+def _budget_records(curves: Curves) -> Rows:
+    rows: Rows = []
+    for model, curve in curves.curves.items():
+        points = _points(model, curve)
+        rows += [{**p, "budget": b, "norm": curves.norm} for p, b in zip(points, curves.budgets, strict=True)]
+    return rows
+
+
+def _points(model: str, curve: Curve) -> Rows:
+    """One record a point, rounded to what can be seen; points without images are left out of the line."""
+    rows: Rows = []
+    for value, low, high, n in zip(curve.value, curve.low, curve.high, curve.n, strict=True):
+        score = Score(float(value), int(n), float(low), float(high))
+        shown = {name: None if score.missing else round(getattr(score, name), 5) for name in ("value", "low", "high")}
+        rows.append({"model": model, **shown, "n": score.n, "interval": interval(score)})
+    return rows
+
+
+def _severity(section: Section, shelf: _Shelf, models: Sequence[str]) -> View:
+    figures: list[View] = []
+    rows: Rows = []
+    for name, curves in section.severity.items():
+        records = _placed(curves, "severity")
+        mean = name == "mean"
+        title = "Mean over corruptions" if mean else name.replace("_", " ")
+        height = charts.HEIGHT - 70 if mean else charts.SMALL
+        spec = charts.severity_chart(records, models, height, legend=mean or "mean" not in section.severity)
+        figures.append(shelf.figure(f"severity-{name}", title, spec, wide=mean))
+        rows += [{"corruption": name, **r} for r in records]
+    text = (
+        "Accuracy as the dose of each corruption grows; severity 0 is the clean image. No adversary is at work here: "
+        "these are accidents of weather, sensor and compression."
+    )
+    return _group("Accuracy against corruption", text, shelf.table("severity", rows), figures, small=True)
+
+
+def _steps(section: Section, shelf: _Shelf, models: Sequence[str]) -> View:
+    figures: list[View] = []
+    rows: Rows = []
+    for i, steps in enumerate(section.steps):
+        records = _placed(steps.curves, "step")
+        title = f"{attack_name(steps.attack)} at {budget_label(steps.norm, steps.eps)}"
+        figures.append(shelf.figure(f"steps-{i}", title, charts.step_chart(records, models), steps.attack))
+        rows += [{"attack": steps.attack, "norm": steps.norm, "budget": steps.eps, **r} for r in records]
+    text = (
+        "How fast an attack does its work at a pinned budget: the share of images still right after each step of that "
+        "run. A curve that is still falling at the end says that more steps would lower the number. Images that had "
+        "already broken at a smaller budget count as broken from step 0."
+    )
+    return _group("Accuracy against attack steps", text, shelf.table("steps", rows), figures, small=True)
+
+
+def _placed(curves: Mapping[str, Curve], axis: str) -> Rows:
+    """Records with their place on an axis of whole numbers (severity, step)."""
+    rows: Rows = []
+    for model, curve in curves.items():
+        rows += [{**p, axis: int(x)} for p, x in zip(_points(model, curve), curve.x, strict=True)]
+    return rows
+
+
+def _broke(section: Section, shelf: _Shelf, models: Sequence[str]) -> View:
+    attacks = sorted({a for o in section.broke for a in o.counts} - {CLEAN, RESISTED, SEVERAL})
+    figures: list[View] = []
+    rows: Rows = []
+    for i, (norm, eps) in enumerate(dict.fromkeys((o.norm, o.eps) for o in section.broke)):
+        here = [o for o in section.broke if (o.norm, o.eps) == (norm, eps)]
+        records = [
+            {"model": o.model, "outcome": name, "count": count, "share": round(count / o.n, 5), "n": o.n}
+            for o in here
+            for name, count in o.counts.items()
+        ]
+        spec = charts.breaker_chart(records, [o.model for o in here], attacks)
+        figures.append(shelf.figure(f"broke-{i}", f"At {budget_label(norm, eps)}", spec))
+        rows += [{"norm": norm, "budget": eps, **r} for r in records]
+    text = (
+        "What became of every image at each pinned budget: wrong without an attack, broken by one attack alone, broken "
+        "by several, or standing. Where one attack alone breaks much, the others are too weak for this model."
+    )
+    return _group("Who broke it", text, shelf.table("broke", rows), figures)

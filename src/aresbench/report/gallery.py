@@ -1,0 +1,125 @@
+"""Clean, changed and difference pictures, small enough to travel inside the page."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from aresbench.report.breakers import attack_name
+from aresbench.report.reading import Reading, budget_label
+
+PER_MODEL, CORRUPTED = 3, 2
+TINY = 64  # pixels up to which a picture is kept exactly and shown as squares
+
+
+@dataclass(frozen=True)
+class Triple:
+    """Three pictures as data addresses, with the labels before and after."""
+
+    clean: str
+    changed: str
+    difference: str
+    size: tuple[int, int]
+    factor: float
+    model: str
+    what: str
+    truth: str
+    before: str
+    after: str
+    broken: bool
+
+
+def gallery(models: Mapping[str, Sequence[Reading]], classes: Sequence[str]) -> tuple[Triple, ...]:
+    """A few pictures of every model: broken ones of each attack first, then corrupted ones.
+
+    Args:
+        models: label → its cells on one dataset.
+        classes: the dataset's class names.
+    """
+    found: list[Triple] = []
+    for model, group in models.items():
+        for kind, most in (("adversary", PER_MODEL), ("corruption", CORRUPTED)):
+            rows = [(r, row) for r in group if r.kind == kind for row in r.cell.examples().to_dict("records")]
+            rows = [(r, row) for r, row in rows if isinstance(row["changed_png"], bytes)]
+            found += [_triple(model, r, row, classes) for r, row in _choose(rows, most)]
+    return tuple(found)
+
+
+def _choose(rows: list[tuple[Reading, dict[str, Any]]], most: int) -> list[tuple[Reading, dict[str, Any]]]:
+    """At most ``most`` rows: other images before other tasks, changed answers before unchanged ones."""
+    left = sorted(rows, key=lambda pair: not _changed(pair[1]))
+    chosen: list[tuple[Reading, dict[str, Any]]] = []
+    while left and len(chosen) < most:
+        images = {row["id"] for _, row in chosen}
+        tasks = {r.name for r, _ in chosen}
+        best = min(left, key=lambda pair: (pair[1]["id"] in images) + (pair[0].name in tasks))
+        left.remove(best)
+        chosen.append(best)
+    return chosen
+
+
+def _changed(row: Mapping[str, Any]) -> bool:
+    return _index(row["adv_prediction"]) not in (None, _index(row["prediction"]))
+
+
+def _index(value: Any) -> int | None:
+    return None if pd.isna(value) else int(value)
+
+
+def _triple(model: str, reading: Reading, row: Mapping[str, Any], classes: Sequence[str]) -> Triple:
+    clean, changed = (Image.open(io.BytesIO(row[k])).convert("RGB") for k in ("clean_png", "changed_png"))
+    difference, factor = amplified(clean, changed)
+    truth = class_name(row["label"], classes)
+    before, after = class_name(row["prediction"], classes), class_name(row["adv_prediction"], classes)
+    attack, eps = row.get("attack"), row.get("eps")
+    what = reading.name
+    if isinstance(attack, str):
+        what = attack_name(attack) + (f" at {budget_label(reading.norm, eps)}" if isinstance(eps, str) and eps else "")
+    return Triple(
+        clean=address(clean),
+        changed=address(changed),
+        difference=address(difference),
+        size=clean.size,
+        factor=factor,
+        model=model,
+        what=what,
+        truth=truth if truth != before else "",
+        before=before,
+        after=after if _index(row["adv_prediction"]) is not None else before,
+        broken=_index(row["adv_prediction"]) not in (None, _index(row["label"])),
+    )
+
+
+def amplified(clean: Image.Image, changed: Image.Image) -> tuple[Image.Image, float]:
+    """The difference around middle grey, multiplied so that its largest entry is seen in full, and that factor."""
+    gap = np.asarray(changed, dtype=np.float32) - np.asarray(clean, dtype=np.float32)
+    largest = float(np.abs(gap).max())
+    factor = max(1.0, round(127 / largest, 1 if largest > 32 else 0)) if largest else 1.0
+    return Image.fromarray(np.clip(127.5 + factor * gap, 0, 255).astype(np.uint8)), factor
+
+
+def address(picture: Image.Image) -> str:
+    """A picture as a data address: exact where it is tiny, compressed for the eye where it is a photograph."""
+    buffer = io.BytesIO()
+    if max(picture.size) <= TINY:
+        picture.save(buffer, "PNG", optimize=True)
+        kind = "png"
+    else:
+        picture.save(buffer, "WEBP", quality=82, method=4)
+        kind = "webp"
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def class_name(index: Any, classes: Sequence[str]) -> str:
+    """The first word of a class's label text (``tench, Tinca tinca`` → ``tench``), or ``class 7``; ``–`` if missing."""
+    number = _index(index)
+    if number is None:
+        return "–"
+    return str(classes[number]).split(",")[0] if 0 <= number < len(classes) else f"class {number}"

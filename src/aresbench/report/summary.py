@@ -1,0 +1,352 @@
+"""Cells → plain data: one row a model with its scores, curves over budget, severity and step, who broke it, flags.
+
+Datasets never share a table, and neither do cells that were asked different questions (another seed,
+another class rule): each such group is a section of its own, named by the field that differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from aresbench.core.budget import parse_fraction
+from aresbench.core.errors import StoreError
+from aresbench.metrics import Curve, Score, accuracy, curve_area, robust_accuracy
+from aresbench.metrics.resample import bootstrap_mean
+from aresbench.report.breakers import Outcome, StepCurves, outcomes, step_curves
+from aresbench.report.curves import Curves, clean_readings, epsilon_curves, is_ladder, rungs_of, severity_curves
+from aresbench.report.flags import Flag, collect_flags, flag_names
+from aresbench.report.reading import (
+    BOUND_TO_THE_MODEL,
+    KINDS,
+    Reading,
+    budget_label,
+    common_ids,
+    differences,
+    evidence,
+    fields,
+    protocol_name,
+    question,
+    read,
+)
+from aresbench.store import Cell
+
+
+@dataclass(frozen=True)
+class Column:
+    """One number of the table of models: its key, its heading and what it means."""
+
+    key: str
+    label: str
+    hint: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model's numbers: column key → score, or ``None`` with the reason in ``why``."""
+
+    model: str
+    about: Mapping[str, Any]
+    n: tuple[int, ...]
+    scores: Mapping[str, Score | None]
+    why: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def images(self) -> str:
+        """``300``, or ``20–300`` where the scores rest on different numbers of images."""
+        return "–".join(dict.fromkeys((str(self.n[0]), str(self.n[-1])))) if self.n else "–"
+
+
+@dataclass(frozen=True)
+class TaskRow:
+    """One task with every model's scores: measure (``accuracy``, ``robust accuracy at L∞ 4/255``) → model → score."""
+
+    name: str
+    kind: str
+    scores: Mapping[str, Mapping[str, Score]]
+
+
+@dataclass(frozen=True)
+class Section:
+    """Everything about one dataset under one protocol."""
+
+    title: str
+    dataset: str
+    about: Mapping[str, Any]
+    question: Mapping[str, str]
+    models: Mapping[str, tuple[Reading, ...]]
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    tasks: tuple[TaskRow, ...]
+    curves: tuple[Curves, ...]
+    severity: Mapping[str, Mapping[str, Curve]]
+    steps: tuple[StepCurves, ...]
+    broke: tuple[Outcome, ...]
+    flags: tuple[Flag, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All sections, and all models in the order that fixes their colours."""
+
+    sections: tuple[Section, ...]
+    models: tuple[str, ...]
+    readings: tuple[Reading, ...]
+
+
+def summarise(cells: Iterable[Cell | Reading]) -> Summary:
+    """Reduce cells to everything that a report shows.
+
+    Raises:
+        StoreError: there is no cell, or none has a single image.
+    """
+    readings = [r for r in read(cells) if len(r.images)]
+    if not readings:
+        raise StoreError(
+            "there is nothing to report: no image has been measured yet",
+            "measure first, e.g. `aresbench run MODEL --suite quickstart --store runs`",
+        )
+    groups: dict[tuple[tuple[str, str], ...], list[Reading]] = {}
+    for reading in readings:
+        groups.setdefault(tuple(question(reading).items()), []).append(reading)
+    first_of: dict[str, Mapping[str, str]] = {}
+    sections = []
+    for group in groups.values():
+        asked = question(group[0])
+        other = differences(first_of.setdefault(group[0].dataset, asked), asked)
+        suffix = ", ".join(f"{name.split('.')[-1]} = {mine}" for name, (_, mine) in other.items())
+        sections.append(_section(group, asked, suffix))
+    models = dict.fromkeys(row.model for section in sections for row in section.rows)
+    return Summary(tuple(sections), tuple(models), tuple(readings))
+
+
+def label_models(readings: Sequence[Reading]) -> dict[str, tuple[Reading, ...]]:
+    """Readings by model; one name with other weights or other preprocessing is another model, and says so."""
+    variants: dict[str, dict[tuple[str, ...], list[Reading]]] = {}
+    for reading in readings:
+        bound = {k: v for k, v in fields(reading, of_the_model=True).items() if _bound(k) and not k.endswith("hash")}
+        identity = (reading.fingerprint, *(f"{k.split('.')[-1]}={v}" for k, v in sorted(bound.items())))
+        variants.setdefault(reading.model, {}).setdefault(identity, []).append(reading)
+    labelled: dict[str, tuple[Reading, ...]] = {}
+    for name, found in variants.items():
+        shared = set.intersection(*(set(identity) for identity in found))
+        for identity, group in found.items():
+            own = ", ".join(part for part in identity if part not in shared)
+            labelled[f"{name} [{own}]" if own else name] = tuple(group)
+    return labelled
+
+
+def _bound(name: str) -> bool:
+    return name.startswith("protocol.") and bool(BOUND_TO_THE_MODEL & set(name.split(".")))
+
+
+def _section(readings: list[Reading], asked: Mapping[str, str], suffix: str) -> Section:
+    models = label_models(readings)
+    about = readings[0].description.get("dataset", {})
+    title = str(about.get("title") or readings[0].dataset)
+    columns = _columns(readings)
+    rows = [_row(name, group, columns, readings) for name, group in models.items()]
+    rows.sort(key=_rank, reverse=True)
+    models = {row.model: models[row.model] for row in rows}
+    return Section(
+        title=f"{title} ({suffix})" if suffix else title,
+        dataset=readings[0].dataset,
+        about=about,
+        question=asked,
+        models=models,
+        columns=columns,
+        rows=tuple(rows),
+        tasks=_tasks(models),
+        curves=epsilon_curves(models),
+        severity=severity_curves(models),
+        steps=step_curves(models),
+        broke=outcomes(models),
+        flags=collect_flags(models),
+        notes=_notes(models),
+    )
+
+
+def pinned_budgets(readings: Iterable[Reading]) -> list[tuple[str, str]]:
+    """(norm, budget) of every pinned budget of plain adversaries, by norm and then size."""
+    found = {(r.norm, eps) for r in readings if r.plain_adversary for eps in r.pinned}
+    return sorted(found, key=lambda pair: (pair[0] != "linf", pair[0], parse_fraction(pair[1])))
+
+
+def _columns(readings: list[Reading]) -> tuple[Column, ...]:
+    columns = [Column("clean", "Clean", "share of images that are right without any attack or corruption")]
+    columns += [
+        Column(f"robust {norm} {eps}", budget_label(norm, eps), "share right on the clean image and under every attack")
+        for norm, eps in pinned_budgets(readings)
+    ]
+    corruptions = {(r.task["corruption"], r.task.get("severity")) for r in readings if r.kind == "corruption"}
+    if corruptions:
+        hint = f"accuracy over {len(corruptions)} corruptions and severities, each counting the same"
+        columns.append(Column("corruptions", "Corruptions", hint))
+    for norm in dict.fromkeys(r.norm for r in readings if is_ladder(r)):
+        hint = "area under the accuracy curve over its range of budgets: the mean accuracy under attack"
+        columns.append(Column(f"area {norm}", f"Area {budget_label(norm, '').strip()}", hint))
+    return tuple(columns)
+
+
+def _row(model: str, group: Sequence[Reading], columns: Sequence[Column], section: Sequence[Reading]) -> Row:
+    scores: dict[str, Score | None] = {}
+    why: dict[str, str] = {}
+    for column in columns:
+        kind, *rest = column.key.split(" ")
+        if kind == "clean":
+            used = clean_readings(group)[:1]
+            score = accuracy(used[0].correct) if used else None
+        elif kind == "robust":
+            score, used = robust_at(group, rest[0], rest[1])
+        elif kind == "corruptions":
+            score, used, why[column.key] = _corruptions(group, section)
+        else:
+            score, used, why[column.key] = _area(group, section, rest[0])
+        scores[column.key] = score.with_flags(flag_names(used)) if score else None
+        if score is None:
+            why.setdefault(column.key, "not measured")
+    counts = {score.n for score in scores.values() if score}
+    about = group[0].description.get("model", {})
+    return Row(model, about, tuple(sorted(counts)), scores, {k: v for k, v in why.items() if v})
+
+
+def robust_at(group: Iterable[Reading], norm: str, eps: str) -> tuple[Score | None, list[Reading]]:
+    """Worst case over all attacks at one pinned budget, on the images that every task pinned there has seen.
+
+    Breaks found by other tasks of the same norm count too: more evidence can only lower the number.
+    """
+    known = [r for r in group if r.plain_adversary and r.norm == norm]
+    pinned = [r for r in known if eps in r.pinned]
+    if not pinned or not len(ids := common_ids(pinned)):
+        return None, []
+    return robust_accuracy(evidence(known, ids), eps), known
+
+
+def _corruptions(group: Sequence[Reading], section: Sequence[Reading]) -> tuple[Score | None, list[Reading], str]:
+    wanted = {(r.task["corruption"], r.task.get("severity")) for r in section if r.kind == "corruption"}
+    mine = {(r.task["corruption"], r.task.get("severity")): r for r in group if r.kind == "corruption"}
+    if mine.keys() != wanted:  # means over other sets of corruptions are no answer to the same question
+        return None, [], f"{len(mine)} of {len(wanted)} corruption tasks measured"
+    used = list(mine.values())
+    ids = common_ids(used)
+    if not len(ids):
+        return None, [], "the corruption tasks share no image"
+    share = pd.concat([r.correct.reindex(ids) for r in used], axis=1).astype(float).mean(axis=1)
+    return bootstrap_mean(share.to_numpy(), (0.0, 1.0)), used, ""
+
+
+def _area(group: Sequence[Reading], section: Sequence[Reading], norm: str) -> tuple[Score | None, list[Reading], str]:
+    wanted = {r.name for r in section if is_ladder(r) and r.norm == norm}
+    ladders = [r for r in group if is_ladder(r) and r.norm == norm]
+    if {r.name for r in ladders} != wanted:
+        return None, [], f"{len(ladders)} of {len(wanted)} ladders measured"
+    ids = common_ids(ladders)
+    known = [r for r in group if r.plain_adversary and r.norm == norm]
+    if not len(ids):
+        return None, [], "the ladders share no image"
+    return curve_area(evidence(known, ids), rungs_of(ladders)), known, ""
+
+
+def _rank(row: Row) -> tuple[float, ...]:
+    """Best first: by the mean of the robust scores that the row has, then by clean accuracy."""
+    robust = [s.value for k, s in row.scores.items() if s and k.startswith("robust")]
+    clean = row.scores.get("clean")
+    return (sum(robust) / len(robust) if robust else -1.0, clean.value if clean else -1.0)
+
+
+def _tasks(models: Mapping[str, Sequence[Reading]]) -> tuple[TaskRow, ...]:
+    found: dict[tuple[str, str], dict[str, dict[str, Score]]] = {}
+    kinds: dict[tuple[str, str], str] = {}
+    for model, group in models.items():
+        for reading in group:
+            asked = fields(reading)
+            what = ", ".join(f"{k} = {v}" for k, v in asked.items() if k == "threat" or k.startswith("settings"))
+            task = (reading.name, what)
+            kinds[task] = reading.kind
+            for measure, score in measures(reading).items():
+                found.setdefault(task, {}).setdefault(measure, {})[model] = score
+    rows = []
+    names = [name for name, _ in found]
+    for (name, what), scores in found.items():
+        twin = f" — {what}" if names.count(name) > 1 else ""  # same name, other settings: never one row
+        rows.append(TaskRow(name + twin, kinds[name, what], scores))
+    return tuple(sorted(rows, key=lambda r: KINDS.index(r.kind)))  # stable: within a kind as the cells came
+
+
+def measures(reading: Reading) -> dict[str, Score]:
+    """Every number of one cell: accuracy; of an adversary, accuracy at each pinned budget and the curve's area."""
+    flags = flag_names([reading])
+    if reading.kind != "adversary":
+        return {"accuracy": accuracy(reading.correct).with_flags(flags)}
+    scores = {}
+    for eps in reading.pinned:
+        scores[f"accuracy at {budget_label(reading.norm, eps)}"] = robust_accuracy(reading.breaking, eps)
+    if is_ladder(reading):
+        top = budget_label(reading.norm, reading.rungs[-1])
+        scores[f"area up to {top}"] = curve_area(reading.breaking, rungs_of([reading]))
+    if not scores:
+        eps = reading.rungs[-1]
+        scores[f"accuracy at {budget_label(reading.norm, eps)}"] = robust_accuracy(reading.breaking, eps)
+    return {measure: score.with_flags(flags) for measure, score in scores.items()}
+
+
+def _notes(models: Mapping[str, Sequence[Reading]]) -> tuple[str, ...]:
+    notes = []
+    counts = {len(r.images) for group in models.values() for r in group}
+    if len(counts) > 1:
+        notes.append(
+            "Not every cell has the same number of images (a run may still be going on); "
+            "`aresbench compare` pairs two models on the images that both have."
+        )
+    attacks = {
+        tuple(sorted({a for r in group if r.plain_adversary for a in r.task.get("attacks", ())}))
+        for group in models.values()
+    }
+    if len(attacks) > 1:
+        notes.append(
+            "Not every model was attacked by the same attacks: the worst case over fewer attacks is a kinder one."
+        )
+    return tuple(notes)
+
+
+def frame(cells: Iterable[Cell | Reading]) -> pd.DataFrame:
+    """One row per cell: what was measured, its main number, every pinned budget, cost and identity.
+
+    ``value, low, high, n`` are the first of the cell's numbers and ``measure`` says which one; a
+    column ``accuracy at …`` per pinned budget follows. What was not measured is NaN. Rows of
+    different ``protocol`` or ``seed`` answer different questions; ``compare`` refuses to mix them.
+    """
+    rows = []
+    for reading in read(cells):
+        found = measures(reading)
+        measure, score = next(iter(found.items()))
+        asked = fields(reading, of_the_model=True)
+        rows.append(
+            {
+                "model": reading.model,
+                "dataset": reading.dataset,
+                "task": reading.name,
+                "kind": reading.kind,
+                "measure": measure,
+                "value": score.value,
+                "low": score.low,
+                "high": score.high,
+                "n": score.n,
+                **{name: other.value for name, other in found.items() if " " in name},
+                "flags": ", ".join(score.flags),
+                "forwards": reading.forwards,
+                "backwards": reading.backwards,
+                "threat": asked["threat"],
+                "seed": asked["seed"],
+                "fingerprint": reading.fingerprint,
+                "protocol": protocol_name(reading),
+                "key": reading.cell.key,
+            }
+        )
+    table = pd.DataFrame(rows)
+    extra = [c for c in table if " " in str(c)]  # budgets that only some cells have belong behind the fixed columns
+    return table[[c for c in table if c not in extra] + extra]

@@ -1,0 +1,252 @@
+"""A store as a real run leaves it: digits (300 images, two models) and photographs (20 images, three models)."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from aresbench.core.budget import format_fraction
+from aresbench.store import Store
+
+CORRUPTIONS = ("gaussian_noise", "defocus_blur", "fog", "brightness", "jpeg_compression")
+DIGITS = tuple(Fraction(i, 255) for i in (1, 2, 4, 6, 8, 12, 16, 24, 32, 40, 48, 64))
+PHOTOS = tuple(Fraction(2**i, 32 * 255) for i in range(12))
+
+
+@dataclass(frozen=True)
+class Made:
+    """One imaginary model on one dataset: clean accuracy, and the budget (in 255ths) at which half its images break."""
+
+    model: str
+    dataset: str
+    n: int
+    clean: float
+    half: float
+    size: int
+    resize: int
+    seed: int = 0
+
+
+MODELS = (
+    Made("samples:digits-robust", "digits", 300, 0.955, 40, 32, 32),
+    Made("samples:digits-plain", "digits", 300, 0.985, 7, 32, 32),
+    Made("samples:efficientnet-lite0", "samples", 20, 0.90, 0.35, 224, 256),
+    Made("samples:efficientnet-lite1", "samples", 20, 0.90, 0.30, 240, 274),
+    Made("samples:efficientnet-lite2", "samples", 20, 0.95, 0.42, 260, 297),
+)
+
+CLASSES = {
+    "digits": [str(d) for d in range(10)],
+    "samples": [f"class {i}, synonym {i}" for i in range(998)]
+    + ["tench, Tinca tinca", "bicycle-built-for-two, tandem"],
+}
+TITLES = {"digits": "Handwritten digits", "samples": "ImageNet photographs"}
+
+
+def describe(made: Made, threat: str, **task: Any) -> dict[str, Any]:
+    """The description that the engine would give this cell."""
+    size = [made.size, made.size]
+    protocol = {
+        "preprocessing": {"size": size, "resize": made.resize, "interpolation": "bicubic", "squash": False},
+        "classes": {"rule": "identity" if made.dataset == "digits" else "full", "hash": "ab12"},
+        "precision": "float32",
+    }  # fmt: skip
+    return {
+        "identity": {
+            "model": {"name": made.model, "fingerprint": hashlib.sha256(made.model.encode()).hexdigest()[:16]},
+            "dataset": made.dataset,
+            "threat": threat,
+            "protocol": protocol,
+            "settings": {"attacks": {a.split("(")[0]: 1 for a in task.get("attacks", ())}},
+            "seed": made.seed,
+        },
+        "model": {"name": made.model, "family": "CNN", "architecture": "small_cnn", "parameters": 4_652_008},
+        "dataset": {"name": made.dataset, "title": TITLES[made.dataset], "classes": CLASSES[made.dataset]},
+        "task": {"threat": threat, "norm": None, "rungs": [], "pinned": [], "attacks": [], "corruption": None,
+                 "severity": None, **task},
+        "suite": "quickstart",
+    }  # fmt: skip
+
+
+class Maker:
+    """Fills a store with the rows of imaginary models, the same ones each time."""
+
+    models = MODELS
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def describe(self, made: Made, threat: str, **task: Any) -> dict[str, Any]:
+        return describe(made, threat, **task)
+
+    def rows(self, labels: np.ndarray, right: np.ndarray) -> list[dict[str, Any]]:
+        return self._images(labels, right, 10)
+
+    def everything(self, made: Made) -> None:
+        rng = np.random.default_rng([made.seed, made.n, int(made.half * 100), len(made.model)])
+        labels = rng.integers(0, len(CLASSES[made.dataset]), made.n)
+        right = np.arange(made.n) >= round(made.n * (1 - made.clean))
+        right = rng.permutation(right)
+        limit = np.where(right, made.half / 255 * np.exp(rng.normal(0, 0.6, made.n)), 0.0)
+        self.clean(made, labels, right)
+        for name in CORRUPTIONS:
+            toughness = rng.normal(0, 0.25, made.n) + rng.uniform(0.5, 1.2)
+            for severity in (1, 3, 5):
+                self.corruption(made, name, severity, labels, right & (toughness > 0.22 * severity - 0.4), rng)
+        rungs = DIGITS if made.dataset == "digits" else PHOTOS
+        pins = (rungs[4], rungs[8]) if made.dataset == "digits" else (rungs[3], rungs[5])
+        self.adversary(made, "PGD-20 ladder", rungs, (), "pgd(steps=20)", 20, labels, limit * 1.06, rng)
+        self.adversary(made, "APGD-CE-50", pins, pins, "apgd-ce(steps=50)", 50, labels, limit, rng)
+
+    def clean(self, made: Made, labels: np.ndarray, right: np.ndarray) -> None:
+        cell = self.store.cell(describe(made, "clean", name="clean", kind="clean"))
+        cell.append("images", self._images(labels, right, len(CLASSES[made.dataset])))
+        cell.add_flags(
+            [
+                {"name": "clean-accuracy", "level": "warning", "about": "model",
+                 "message": "Clean accuracy is 2.1 points below the published one.",
+                 "remedy": "Check the resize and crop that belong to these weights.", "evidence": {"published": 0.99}}
+            ]
+            if "plain" in made.model
+            else [{"name": "nondeterministic", "level": "info", "about": "model",
+                   "message": "Two forward passes agree to the bit.", "remedy": "", "evidence": {}}]
+        )  # fmt: skip
+        self._close(cell)
+
+    def corruption(
+        self, made: Made, name: str, severity: int, labels: np.ndarray, right: np.ndarray, rng: np.random.Generator
+    ) -> None:
+        threat = f"corruption({name}, {severity})"
+        cell = self.store.cell(
+            describe(made, threat, name=f"{name} {severity}", kind="corruption", corruption=name, severity=severity)
+        )
+        cell.append("images", self._images(labels, right, len(CLASSES[made.dataset])))
+        if severity == 3:
+            clean = picture(made.size, int(labels[0]), rng)
+            noisy = np.clip(clean + rng.normal(0, 25, clean.shape), 0, 255)
+            cell.add_examples([self._example(labels[0], labels[0], labels[0], None, None, clean, noisy)])
+        self._close(cell)
+
+    def adversary(
+        self,
+        made: Made,
+        name: str,
+        rungs: tuple[Fraction, ...],
+        pinned: tuple[Fraction, ...],
+        attack: str,
+        steps: int,
+        labels: np.ndarray,
+        limit: np.ndarray,
+        rng: np.random.Generator,
+    ) -> None:
+        texts = [format_fraction(r) for r in rungs]
+        starred = ", ".join(t + "*" * (r in pinned) for t, r in zip(texts, rungs, strict=True))
+        threat = f"adversary(linf, [{starred}], {attack})"
+        cell = self.store.cell(
+            describe(made, threat, name=name, kind="adversary", norm="linf", rungs=texts, attacks=[attack],
+                     pinned=[format_fraction(p) for p in pinned])
+        )  # fmt: skip
+        images = self._images(labels, limit > 0, len(CLASSES[made.dataset]))
+        attempts = []
+        for i, row in enumerate(images):
+            hit = next((t for t, r in zip(texts, rungs, strict=True) if limit[i] <= r), None)
+            row["breaking_budget"] = "0" if limit[i] == 0 else hit
+            if limit[i] == 0:
+                continue
+            by = attack if rng.random() < 0.8 or pinned else "fmn(steps=30)"
+            row["broken_by"] = by if hit else None
+            row["breaking_distance"] = float(limit[i]) if hit else None
+            row["adv_prediction"] = int(labels[i] + 1) % len(CLASSES[made.dataset]) if hit else None
+            tried = texts[: texts.index(hit) + 1] if hit else texts
+            attempts += [self._attempt(row, by, t, t == hit, steps, bool(pinned), limit[i], rng) for t in tried]
+        cell.append("images", images)
+        cell.append("attempts", attempts)
+        broken = [i for i in range(len(labels)) if images[i]["broken_by"]][:2]
+        for i in broken:
+            clean = picture(made.size, int(labels[i]), rng)
+            step = 255 * float(limit[i])
+            changed = np.clip(clean + np.sign(rng.normal(size=clean.shape)) * max(1, round(step)), 0, 255)
+            cell.add_examples(
+                [self._example(labels[i], labels[i], images[i]["adv_prediction"], images[i]["breaking_budget"], attack,
+                               clean, changed)]
+            )  # fmt: skip
+        self._close(cell)
+
+    def _close(self, cell: Any) -> None:
+        cell.add_provenance(
+            {
+                "command": "aresbench run --suite quickstart --store runs",
+                "device": "cpu",
+                "versions": {"torch": "2.15.0"},
+            }
+        )
+        cell.seal()
+
+    def _images(self, labels: np.ndarray, right: np.ndarray, classes: int) -> list[dict[str, Any]]:
+        return [
+            {
+                "id": f"test/{i:05d}", "position": i, "shard": i // 320, "label": int(label),
+                "prediction": int(label) if ok else int(label + 1) % classes, "top5": [int(label)],
+                "margin": 1.0 if ok else -0.5, "confidence": 0.9, "correct": bool(ok),
+                "breaking_budget": None, "breaking_distance": None, "broken_by": None, "adv_prediction": None,
+            }
+            for i, (label, ok) in enumerate(zip(labels, right, strict=True))
+        ]  # fmt: skip
+
+    def _attempt(
+        self, row: dict[str, Any], attack: str, eps: str, broke: bool, steps: int, pinned: bool, distance: float,
+        rng: np.random.Generator,
+    ) -> dict[str, Any]:  # fmt: skip
+        first = int(min(steps, 1 + rng.exponential(steps / 6))) if broke and pinned else None
+        return {
+            "id": row["id"], "position": row["position"], "shard": row["shard"], "attack": attack, "norm": "linf",
+            "eps": eps, "start": "cold", "pinned": pinned, "verdict": "broken" if broke else "resisted",
+            "distance": float(distance) if broke else None, "first_step": first, "first_query": first,
+            "forwards": (first or steps) + 1, "backwards": first or steps, "zero_gradients": 0, "nan_gradients": 0,
+            "rejected": 0, "adv_prediction": row["adv_prediction"] if broke else None, "seed": 0,
+        }  # fmt: skip
+
+    def _example(
+        self, label: int, before: int, after: int, eps: str | None, attack: str | None, clean: np.ndarray,
+        changed: np.ndarray,
+    ) -> dict[str, Any]:  # fmt: skip
+        return {
+            "id": f"test/{label:05d}", "label": int(label), "prediction": int(before), "adv_prediction": int(after),
+            "eps": eps, "attack": attack, "clean_png": png(clean), "changed_png": png(changed),
+        }  # fmt: skip
+
+
+def picture(size: int, seed: int, rng: np.random.Generator) -> np.ndarray:
+    """A smooth coloured picture [size, size, 3] in 0 … 255."""
+    y, x = np.mgrid[0:size, 0:size] / size
+    waves = [np.sin(2 * np.pi * (a * x + b * y) + seed) for a, b in rng.uniform(0.3, 2.0, (3, 2))]
+    return np.round(127 + 90 * np.stack(waves, axis=-1))
+
+
+def png(values: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(values.astype(np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="session")
+def full_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Five models on two datasets under everything that the suite quickstart asks. Read only."""
+    store = Store(tmp_path_factory.mktemp("report") / "runs")
+    for made in MODELS:
+        Maker(store).everything(made)
+    return store
+
+
+@pytest.fixture
+def maker(tmp_path: Path) -> Maker:
+    """Writes into an empty store of this test's own."""
+    return Maker(Store(tmp_path / "runs"))
