@@ -38,6 +38,8 @@ def test_lite_recognises_18_of_20_photographs(name: str, size: int, resize: int)
     assert model.preprocessing == Preprocessing((size, size), resize=resize, interpolation="bicubic")
     assert not model.training and model.num_classes == 1000 and model.classes is not None
     assert model.classes.ids[0] == "n01440764" and model.classes.names[243] == "bull mastiff"
+    kinds = {type(part).__name__ for part in model.module.modules()}
+    assert "Conv2dSame" in kinds, "TensorFlow's padding: without it the weights load and 7 points are lost"
     x = photographs(model.preprocessing)
     with torch.no_grad():
         right = model(x).argmax(1) == torch.tensor(LABELS)
