@@ -57,15 +57,17 @@ def describe(made: Made, threat: str, **task: Any) -> dict[str, Any]:
     protocol = {
         "preprocessing": {"size": size, "resize": made.resize, "interpolation": "bicubic", "squash": False},
         "classes": {"rule": "identity" if made.dataset == "digits" else "full", "hash": "ab12"},
-        "precision": "float32",
     }  # fmt: skip
+    settings: dict[str, Any] = {a: {"revision": 1, "norm": "linf"} for a in task.get("attacks", ())}
+    if task.get("corruption"):
+        settings[threat] = {"revision": 1, "parameter_set": 224 if made.size < 250 else 299, "parameters": [made.size]}
     return {
         "identity": {
             "model": {"name": made.model, "fingerprint": hashlib.sha256(made.model.encode()).hexdigest()[:16]},
             "dataset": made.dataset,
             "threat": threat,
             "protocol": protocol,
-            "settings": {"attacks": {a.split("(")[0]: 1 for a in task.get("attacks", ())}},
+            "settings": settings,
             "seed": made.seed,
         },
         "model": {"name": made.model, "family": "CNN", "architecture": "small_cnn", "parameters": 4_652_008},

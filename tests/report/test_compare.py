@@ -38,7 +38,9 @@ def test_ids_are_paired_not_positions(maker):
 
 def test_models_may_bring_their_own_preprocessing_and_the_note_says_so(full_store):
     found = compare(of(full_store, "samples:efficientnet-lite0"), of(full_store, "samples:efficientnet-lite1"))
-    assert len(found.pairs) > 16 and "resize: 256 and 274" in found.notes[0]
+    assert len(found.pairs) > 16 and "resize: 256 and 274" in found.notes[0] and len(found.notes) == 1
+    found = compare(of(full_store, "samples:efficientnet-lite0"), of(full_store, "samples:efficientnet-lite2"))
+    assert "224 and 299 pixels" in found.notes[1]
 
 
 def test_another_seed_is_refused_by_name(maker):

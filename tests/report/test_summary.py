@@ -9,7 +9,7 @@ import pytest
 from aresbench.core.errors import StoreError
 from aresbench.report.breakers import CLEAN, RESISTED
 from aresbench.report.gallery import amplified, class_name, gallery
-from aresbench.report.reading import read
+from aresbench.report.reading import Reading, read
 from aresbench.report.summary import Section, Summary, frame, summarise
 from aresbench.store import Store
 
@@ -149,9 +149,16 @@ def test_frame_has_one_row_per_cell(full_store):
     assert table[table["task"] == "APGD-CE-50"]["backwards"].gt(0).all()
 
 
+def test_a_view_looks_at_its_images_only(full_store):
+    cell = next(r.cell for r in read(full_store.cells()) if r.name == "APGD-CE-50" and r.dataset == "digits")
+    view = Reading(cell, frozenset(f"test/{i:05d}" for i in range(50)))
+    (row,) = summarise([view]).sections[0].rows
+    assert row.scores["robust linf 8/255"].n == 50 and set(view.attempts["id"]) <= view.ids
+
+
 def test_gallery_shows_every_model_and_the_labels(summary):
     part = section(summary)
-    triples = gallery(part.models, part.about["classes"])
+    triples = gallery(part.models)
     assert {t.model for t in triples} == set(part.models)
     broken = [t for t in triples if "L∞" in t.what]
     assert broken and all(t.broken and t.before != t.after for t in broken)

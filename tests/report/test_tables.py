@@ -7,7 +7,15 @@ from rich.console import Console
 from aresbench.metrics import Score
 from aresbench.report.compare import compare
 from aresbench.report.summary import summarise
-from aresbench.report.tables import LiveTable, comparison_html, comparison_table, model_tables, summary_html
+from aresbench.report.tables import (
+    LiveTable,
+    comparison_html,
+    comparison_table,
+    html_table,
+    model_tables,
+    summary_html,
+    text_table,
+)
 from aresbench.report.words import number, plain
 
 
@@ -60,6 +68,14 @@ def test_notebook_tables_escape_names(maker):
     out = console(False)
     out.print(comparison_table(comparison))
     assert "+0.0" in out.file.getvalue()
+
+
+def test_results_have_a_text_and_a_notebook_face(full_store):
+    text, html = text_table(full_store.cells()), html_table(full_store.cells())
+    for model in ("samples:digits-robust", "samples:efficientnet-lite1"):
+        assert model in text and model in html
+    assert html.count("<table>") == 2 and "\x1b" not in text
+    assert text_table([]) == "nothing measured yet" and "nothing measured" in html_table([])
 
 
 def test_numbers_as_people_read_them():

@@ -113,11 +113,15 @@ def compare(cells_a: Iterable[Cell | Reading], cells_b: Iterable[Cell | Reading]
     pairs = [pair for one, other in matches for pair in _pairs(one, other)] + _worst_cases(matches)
     known = {id(r) for match in matches for r in match}
     notes = []
-    for one, other in matches[:1]:
-        own = differences(fields(one, of_the_model=True), fields(other, of_the_model=True))
-        if own:
-            told = "; ".join(f"{k.removeprefix('protocol.')}: {x} and {y}" for k, (x, y) in own.items())
-            notes.append(f"Each model sees the images in its own way ({told}).")
+    own: dict[str, tuple[str, str]] = {}
+    for one, other in matches:
+        own |= differences(fields(one, of_the_model=True), fields(other, of_the_model=True))
+    told = [f"{k.split('.')[-1]}: {x} and {y}" for k, (x, y) in own.items() if ".preprocessing." in k]
+    if told:
+        notes.append(f"Each model sees the images in its own way ({'; '.join(told)}).")
+    sizes = dict.fromkeys(f"{x} and {y}" for k, (x, y) in own.items() if k.endswith(".parameter_set"))
+    if sizes:
+        notes.append(f"Corruptions have the parameters of each model's image size ({'; '.join(sizes)} pixels).")
     counts = {(len(one.images), len(other.images), len(common_ids([one, other]))) for one, other in matches}
     if any(n != m or k != n for n, m, k in counts):
         notes.append("Only images that both models have are compared.")

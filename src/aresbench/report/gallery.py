@@ -36,19 +36,18 @@ class Triple:
     broken: bool
 
 
-def gallery(models: Mapping[str, Sequence[Reading]], classes: Sequence[str]) -> tuple[Triple, ...]:
+def gallery(models: Mapping[str, Sequence[Reading]]) -> tuple[Triple, ...]:
     """A few pictures of every model: broken ones of each attack first, then corrupted ones.
 
     Args:
-        models: label → its cells on one dataset.
-        classes: the dataset's class names.
+        models: label → its cells on one dataset; each cell names the classes in its model's order.
     """
     found: list[Triple] = []
     for model, group in models.items():
         for kind, most in (("adversary", PER_MODEL), ("corruption", CORRUPTED)):
             rows = [(r, row) for r in group if r.kind == kind for row in r.cell.examples().to_dict("records")]
             rows = [(r, row) for r, row in rows if isinstance(row["changed_png"], bytes)]
-            found += [_triple(model, r, row, classes) for r, row in _choose(rows, most)]
+            found += [_triple(model, r, row) for r, row in _choose(rows, most)]
     return tuple(found)
 
 
@@ -73,7 +72,8 @@ def _index(value: Any) -> int | None:
     return None if pd.isna(value) else int(value)
 
 
-def _triple(model: str, reading: Reading, row: Mapping[str, Any], classes: Sequence[str]) -> Triple:
+def _triple(model: str, reading: Reading, row: Mapping[str, Any]) -> Triple:
+    classes = reading.description.get("dataset", {}).get("classes") or ()
     clean, changed = (Image.open(io.BytesIO(row[k])).convert("RGB") for k in ("clean_png", "changed_png"))
     difference, factor = amplified(clean, changed)
     truth = class_name(row["label"], classes)

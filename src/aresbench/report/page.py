@@ -59,7 +59,7 @@ def render(summary: Summary, command: str | None = None) -> str:
     sections = [_section(s, summary.models, figures, tables) for s in summary.sections]
     tables["cells"], cells, protocols = cell_rows(summary)
     records = [record for reading in summary.readings for record in reading.cell.provenance()]
-    commands = list(dict.fromkeys(str(r["command"]) for r in records if r.get("command")))
+    commands = dict.fromkeys(_tidy(str(r["command"])) for r in records if r.get("command"))
     models, readings = len(summary.models), len(summary.readings)
     return _template().render(
         title=TITLE if models == 1 else f"How robust are these {models} models?",
@@ -102,7 +102,7 @@ def _section(
         "notes": section.notes,
         "headline": head,
         "figures": groups,
-        "gallery": [_triple(t) for t in gallery(section.models, section.about.get("classes") or ())],
+        "gallery": [_triple(t) for t in gallery(section.models)],
         "flags": [_flag(f) for f in section.flags],
         "tasks": tasks,
     }
@@ -154,6 +154,11 @@ def _json(value: Any) -> Markup:
     """JSON that may stand inside a script element, whatever the names in it."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))
+
+
+def _tidy(command: str) -> str:
+    """The command without the place where it happened to be installed."""
+    return re.sub(r"^\S*/(?:aresbench/__main__\.py|aresbench)(?=\s|$)", "aresbench", command)
 
 
 def _breakable(text: str) -> Markup:

@@ -176,6 +176,8 @@ def provenance(records: Sequence[Mapping[str, Any]]) -> list[View]:
     for record in records:
         flat: dict[str, str] = {}
         for key, value in record.items():
+            if key == "command":
+                continue  # stands above
             flatten(str(key), value, flat)
         for key, text in flat.items():
             values.setdefault(key, {})[text] = None
@@ -184,7 +186,13 @@ def provenance(records: Sequence[Mapping[str, Any]]) -> list[View]:
 
 def _few(texts: list[str]) -> str:
     """All values, or the first and last of many (times of a long run)."""
-    return "; ".join(texts) if len(texts) <= 4 else f"{min(texts)} … {max(texts)} ({len(texts)} values)"
+    if len(texts) <= 4:
+        return "; ".join(texts)
+    try:
+        first, last = min(texts, key=float), max(texts, key=float)
+    except ValueError:
+        first, last = min(texts), max(texts)
+    return f"{first} … {last} ({len(texts)} values)"
 
 
 def papers(summary: Summary) -> list[View]:

@@ -18,8 +18,9 @@ from aresbench.metrics.score import Floats
 from aresbench.store import Cell
 
 # Resize, crop and interpolation are bound to the weights, so that two models rightly differ in them;
-# a class map's hash and its model's number of outputs follow from the model's own class order.
-BOUND_TO_THE_MODEL = frozenset({"preprocessing", "size", "resize", "interpolation", "squash", "hash", "outputs"})
+# a class map's hash follows from the model's own class order.
+# A corruption takes its parameters from the size of the model's input.
+BOUND_TO_THE_MODEL = frozenset({"preprocessing", "hash", "parameter_set", "parameters"})
 
 KINDS = ("clean", "corruption", "adversary")
 NORM_NAMES = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}
@@ -44,7 +45,7 @@ class Reading:
     @cached_property
     def images(self) -> pd.DataFrame:
         """One row per image, indexed by image id, in the dataset's published order."""
-        return self.cell.images().set_index("id")
+        return self._of_view(self.cell.images()).set_index("id")
 
     @cached_property
     def attempts(self) -> pd.DataFrame:
@@ -52,7 +53,7 @@ class Reading:
         return self._of_view(self.cell.attempts())
 
     def _of_view(self, rows: pd.DataFrame) -> pd.DataFrame:
-        return rows if self.ids is None or "id" not in rows else rows[rows["id"].isin(self.ids)]
+        return rows if self.ids is None else rows[rows["id"].isin(self.ids)]
 
     @property
     def task(self) -> Mapping[str, Any]:

@@ -128,7 +128,7 @@ def label_models(readings: Sequence[Reading]) -> dict[str, tuple[Reading, ...]]:
     """Readings by model; one name with other weights or other preprocessing is another model, and says so."""
     variants: dict[str, dict[tuple[str, ...], list[Reading]]] = {}
     for reading in readings:
-        bound = {k: v for k, v in fields(reading, of_the_model=True).items() if _bound(k) and not k.endswith("hash")}
+        bound = {k: v for k, v in fields(reading, of_the_model=True).items() if _bound(k) and "preprocessing" in k}
         identity = (reading.fingerprint, *(f"{k.split('.')[-1]}={v}" for k, v in sorted(bound.items())))
         variants.setdefault(reading.model, {}).setdefault(identity, []).append(reading)
     labelled: dict[str, tuple[Reading, ...]] = {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import shutil
 from collections.abc import Iterable, Sequence
 from types import TracebackType
 
@@ -18,6 +20,7 @@ from aresbench.report.words import MISSING, interval, number, plain
 from aresbench.store import Cell
 
 _HEADINGS = ("model", "dataset", "task", "measure", "score", "95 % interval", "n", "time")
+_NOTHING = "nothing measured yet"
 _SHARES = (5, 3, 4, 5)  # how the first four columns share what the numbers leave
 
 
@@ -179,6 +182,23 @@ def comparison_html(comparison: Comparison) -> str:
         rows.append([*names, difference, _p_value(pair), str(pair.difference.n)])
     notes = Markup("").join(Markup("<p>{}</p>").format(note) for note in comparison.notes)
     return _html_table("", heads, rows) + str(notes)
+
+
+def html_table(cells: Iterable[Cell | Reading]) -> str:
+    """The tables of models about these cells as HTML; a sentence where nothing has been measured."""
+    measured = [r for r in read(cells) if len(r.images)]
+    return summary_html(summarise(measured)) if measured else f"<p>{_NOTHING}</p>"
+
+
+def text_table(cells: Iterable[Cell | Reading]) -> str:
+    """The tables of models about these cells as text; a sentence where nothing has been measured."""
+    measured = [r for r in read(cells) if len(r.images)]
+    if not measured:
+        return _NOTHING
+    console = Console(file=io.StringIO(), width=shutil.get_terminal_size((120, 40)).columns, no_color=True)
+    with console.capture() as capture:
+        console.print(*model_tables(measured))
+    return capture.get().rstrip()
 
 
 def _score_html(row: Row, key: str) -> Markup | str:
