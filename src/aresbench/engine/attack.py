@@ -112,7 +112,7 @@ def attack(
     names = list(ids) if ids is not None else pixel_ids(x)
     where = torch.device(device) if device is not None else next((p.device for p in model.parameters()), "cpu")
     with prepared(model, x, device=where) as ready:
-        correct = _right(ready, x, y, batch)
+        correct = _right(ready, x, y, target, batch)
         driver = Driver(
             ready,
             made,
@@ -183,9 +183,16 @@ def _gather(x: Tensor, correct: Tensor, ladder: Ladder, attempts: dict[int, list
     )
 
 
-def _right(model: Prepared, x: Tensor, y: Tensor, batch: int | None) -> Tensor:
-    parts = x.split(batch or 64)
-    return torch.cat([model.confirm(model.place(part)).argmax(1).cpu() for part in parts]) == y
+def _right(model: Prepared, x: Tensor, y: Tensor, target: Tensor | None, batch: int | None) -> Tensor:
+    """Which images the model gets right without any attack; labels it does not know are refused."""
+    logits = torch.cat([model.confirm(model.place(part)).cpu() for part in x.split(batch or 64)])
+    for name, labels in (("labels", y), ("targets", target)):
+        if labels is not None and (int(labels.min()) < 0 or int(labels.max()) >= logits.shape[1]):
+            raise DataError(
+                f"{name} run from {int(labels.min())} to {int(labels.max())}, the model has {logits.shape[1]} outputs",
+                "labels count from 0; check that data and model name the same classes",
+            )
+    return logits.argmax(1) == y
 
 
 def _check_inputs(x: Tensor, y: Tensor, target: Tensor | None, ids: Sequence[str] | None) -> None:

@@ -151,7 +151,7 @@ class EngineProblem:
             value = self._loss(logits, owner) if loss is None else loss(logits, self._own(self.y, owner))
             gradient = _input_gradient(value, x)
         # One pass tells both kinds of trouble: the largest entry is 0, or not finite.
-        peak = gradient.abs().amax(dim=(1, 2, 3))
+        peak = geometry.size(gradient, "linf")
         bad = ~torch.isfinite(peak)
         self._count(book.zero_gradients, owner, peak == 0)
         self._count(book.nan_gradients, owner, bad)
@@ -196,21 +196,32 @@ class EngineProblem:
             return
         if owner is not None:
             x, logits, step, reached = self._best_of_each(x, logits, owner, step, reached)
-        book = self.ledger
-        distance = geometry.distance(x, self.x, self.norm)
-        in_box = (x.amin(dim=(1, 2, 3)) >= 0) & (x.amax(dim=(1, 2, 3)) <= 1)
-        valid = in_box & (distance <= geometry.allowance(self.eps))
-        book.rejected += (reached & ~valid).long()
-        better = reached & valid & (distance < book.distance)
-        first = better & ~book.broken
-        book.first_step = torch.where(first, self.t if step is None else step, book.first_step)
-        book.first_query = torch.where(first, book.forwards, book.first_query)
         if self.goal == "break":
-            better = first  # the first break inside the budget decides; the image then leaves
-        book.broken = book.broken | better
-        book.distance = torch.where(better, distance, book.distance)
-        book.prediction = torch.where(better, logits.argmax(1), book.prediction)
-        book.best = torch.where(better[:, None, None, None], x, book.best)
+            reached = reached & ~self.ledger.broken  # the first break decides; the image then leaves
+        if reached.is_cuda:
+            self._enter(slice(None), reached, x, logits, self.t if step is None else step)
+        else:  # few images break at any one step: the rest need not be looked at
+            at = reached.nonzero().squeeze(1)
+            self._enter(at, reached[at], x[at], logits[at], (self.t if step is None else step)[at])
+
+    def _enter(self, at: Tensor | slice, reached: Tensor, x: Tensor, logits: Tensor, step: Tensor) -> None:
+        """Judge candidates of the images ``at`` and write the good ones into the ledger."""
+        book = self.ledger
+        distance = geometry.distance(x, self.x[at], self.norm)
+        low, high = geometry.extent(x)
+        valid = reached & (low >= 0) & (high <= 1) & (distance <= geometry.allowance(self.eps[at]))
+        book.rejected[at] += (reached & ~valid).long()
+        better = valid & (distance < book.distance[at])
+        first = better & ~book.broken[at]
+        for column, condition, value in (
+            (book.first_step, first, step),
+            (book.first_query, first, book.forwards[at]),
+            (book.distance, better, distance),
+            (book.prediction, better, logits.argmax(1)),
+            (book.best, better[:, None, None, None], x),
+        ):
+            column[at] = torch.where(condition, value, column[at])
+        book.broken[at] = book.broken[at] | better
 
     def _best_of_each(
         self, x: Tensor, logits: Tensor, owner: Tensor, step: Tensor | None, reached: Tensor

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from rich.console import Console
+
 from aresbench.core.errors import UnknownName, did_you_mean
 from aresbench.report.reading import Reading
-from aresbench.report.summary import frame
-from aresbench.report.tables import html_table, text_table
+from aresbench.report.summary import frame, summarise
+from aresbench.report.tables import model_tables, summary_html
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,7 +90,12 @@ class Results:
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
     def __repr__(self) -> str:
-        return text_table(self.readings)
+        if not self.readings:
+            return "<no results>"
+        console = Console(width=120, record=True, file=io.StringIO())
+        for table in model_tables(self.readings):
+            console.print(table)
+        return console.export_text().rstrip()
 
     def _repr_html_(self) -> str:
-        return html_table(self.readings)
+        return summary_html(summarise(self.readings))

@@ -1,0 +1,114 @@
+"""``ab.attack``: tensors in, tensors out, one rung after the other."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+import torch
+from torch import nn
+
+import aresbench as ab
+from aresbench.core.errors import DataError, SpecError, UnknownName
+
+
+@pytest.fixture(scope="module")
+def hyperplane():
+    """A linear model and images at known distances from its plane, far inside the box."""
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(3, 8, 8, generator=generator)
+    weight /= weight.abs().sum()
+
+    class Plane(nn.Module):
+        def forward(self, x):
+            f = ((x - 0.5) * weight.to(x)).sum((1, 2, 3)) * 40
+            return torch.stack((f, -f), dim=1)
+
+    far = torch.tensor([0.005, 0.02, 0.05, 0.11, 0.3])
+    # Moving along sign(w) by d changes w·x by d, so these images lie exactly d away in L∞.
+    x = 0.5 + far[:, None, None, None] * weight.sign()
+    return Plane(), x, torch.zeros(5, dtype=torch.int64), far
+
+
+@pytest.mark.parametrize("attack", ["fgsm", "pgd", "apgd-ce"])
+def test_the_breaking_budget_is_the_first_rung_above_the_true_distance(attack, hyperplane):
+    model, x, y, _ = hyperplane
+    out = ab.attack(model, x, y, attack, "linf:[0.01, 0.03, 0.1, 0.2]")
+    assert out.breaking_budget == (Fraction("0.01"), Fraction("0.03"), Fraction("0.1"), Fraction("0.2"), None)
+    assert out.broken.tolist() == [True, True, True, True, False]
+    assert torch.equal(out.x_adv[4], x[4])
+
+
+def test_a_minimal_norm_attack_is_judged_at_every_rung(hyperplane):
+    model, x, y, far = hyperplane
+    out = ab.attack(model, x, y, "fmn", "linf:[0.01, 0.03, 0.1, 0.2]")
+    assert out.breaking_budget == (Fraction("0.01"), Fraction("0.03"), Fraction("0.1"), Fraction("0.2"), None)
+    torch.testing.assert_close(out.distance[:4], far[:4], rtol=0.02, atol=0)
+
+
+def test_every_forward_and_backward_is_counted(plain, digits):
+    x, y, ids = (part[:10] for part in digits)
+    calls = {"forward": 0, "backward": 0}
+
+    class Counting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = plain
+
+        def forward(self, x):
+            calls["forward"] += len(x)
+            if torch.is_grad_enabled():
+                calls["backward"] += len(x)
+            return self.net(x)
+
+    model = Counting()
+    base = {"forward": 0, "backward": 0}
+    ab.attack(model, x, y, "pgd(steps=1)", "linf:0", ids=ids)  # what preparing and the clean verdict cost
+    fixed = calls["forward"] - 10 * 2
+    calls.update(base)
+    out = ab.attack(model, x, y, "pgd(steps=7)", "linf:0.02", ids=ids)
+    assert out.backwards.sum() == calls["backward"]
+    assert out.forwards.sum() == calls["forward"] - fixed
+
+
+def test_settings_can_be_given_by_name(plain, digits):
+    x, y, ids = (part[:6] for part in digits)
+    a = ab.attack(plain, x, y, "pgd", "linf:0.02", ids=ids, steps=3)
+    b = ab.attack(plain, x, y, "pgd(steps=3)", "linf:0.02", ids=ids)
+    assert torch.equal(a.x_adv, b.x_adv)
+    assert a.forwards.max() <= 5
+
+
+def test_equal_pixels_draw_equal_numbers_without_ids(plain, digits):
+    x, y, _ = digits
+    alone = ab.attack(plain, x[3:4], y[3:4], "pgd(steps=5)", "linf:0.02")
+    among = ab.attack(plain, x[:6], y[:6], "pgd(steps=5)", "linf:0.02")
+    torch.testing.assert_close(alone.x_adv[0], among.x_adv[3], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"x": lambda x: x * 255}, DataError, "divide 8-bit images by 255"),
+        ({"x": lambda x: x - 0.5}, DataError, "leave normalisation to the model"),
+        ({"x": lambda x: (x * 255).byte()}, DataError, "float tensor"),
+        ({"x": lambda x: x[0]}, DataError, "N, C, H, W"),
+        ({"x": lambda x: x[:0]}, DataError, "no images"),
+        ({"x": lambda x: torch.full_like(x, torch.nan)}, DataError, "must lie in"),
+        ({"y": lambda y: y[:2]}, DataError, "shape"),
+        ({"y": lambda y: y.float()}, DataError, "integers"),
+        ({"y": lambda y: y + 90}, DataError, "labels"),
+        ({"attack": "pdg"}, UnknownName, "pgd"),
+        ({"attack": "pgd(stesp=3)"}, SpecError, "steps"),
+        ({"budget": "linf:big"}, SpecError, "not a budget"),
+        ({"budget": "l0:3"}, SpecError, "does not attack under l0"),
+        ({"ids": ["a"]}, DataError, "ids"),
+    ],
+)
+def test_bad_input_is_named(change, error, words, plain, digits):
+    arguments = {"x": digits[0][:4], "y": digits[1][:4], "attack": "pgd", "budget": "linf:0.02", "ids": None}
+    for name, new in change.items():
+        arguments[name] = new(arguments[name]) if callable(new) else new
+    ids = arguments.pop("ids")
+    with pytest.raises(error, match=words):
+        ab.attack(plain, **arguments, ids=ids)
