@@ -90,10 +90,13 @@ class _Watch:
     def __init__(self, table: LiveTable) -> None:
         self.table = table
         self.began = 0.0
+        self.told: set[tuple[str, str]] = set()
 
     def __call__(self, event: Event) -> None:
         cell, skipped = event.cell, event.skipped
-        if skipped is not None and skipped.failed:
+        # A model that cannot be loaded fails every task for one reason: it is told once.
+        if skipped is not None and skipped.failed and (skipped.model, event.message) not in self.told:
+            self.told.add((skipped.model, event.message))
             self.table.failed(skipped.model, skipped.task.dataset, skipped.task.name, event.message)
             if not sys.stdout.isatty():  # whoever reads the pipe may not show it
                 print(f"aresbench: {skipped.model} · {skipped.task.name} failed: {event.message}", file=sys.stderr)
@@ -124,6 +127,8 @@ def _close(args: argparse.Namespace, results: Results) -> int:
     for table in model_tables(results) if len(results) else ():
         print()
         print_table(table)
+    if results.failed:
+        print(f"\naresbench: {len(results.failed)} cells failed", file=sys.stderr)
     unsuited = [s for s in results.skipped if not s.failed]
     if unsuited:
         print(f"\n{len(unsuited)} tasks were left out: their classes are not the model's (--dry-run lists them)")
