@@ -124,8 +124,9 @@ class Maker:
         self._close(cell)
 
     def corruption(
-        self, made: Made, name: str, severity: int, labels: np.ndarray, right: np.ndarray, rng: np.random.Generator
-    ) -> None:
+        self, made: Made, name: str, severity: int, labels: np.ndarray, right: np.ndarray, rng: np.random.Generator,
+        answer: int | None = None,
+    ) -> None:  # fmt: skip
         threat = f"corruption({name}, {severity})"
         cell = self.store.cell(
             describe(made, threat, name=f"{name} {severity}", kind="corruption", corruption=name, severity=severity)
@@ -134,7 +135,8 @@ class Maker:
         if severity == 3:
             clean = picture(made.size, int(labels[0]), rng)
             noisy = np.clip(clean + rng.normal(0, 25, clean.shape), 0, 255)
-            cell.add_examples([self._example(labels[0], labels[0], labels[0], None, None, clean, noisy)])
+            after = labels[0] if answer is None else answer  # the answer of a corruption's row is the one it changed
+            cell.add_examples([self._example(labels[0], after, None, None, None, clean, noisy)])
         self._close(cell)
 
     def adversary(
@@ -217,11 +219,11 @@ class Maker:
         }  # fmt: skip
 
     def _example(
-        self, label: int, before: int, after: int, eps: str | None, attack: str | None, clean: np.ndarray,
+        self, label: int, before: int, after: int | None, eps: str | None, attack: str | None, clean: np.ndarray,
         changed: np.ndarray,
     ) -> dict[str, Any]:  # fmt: skip
         return {
-            "id": f"test/{label:05d}", "label": int(label), "prediction": int(before), "adv_prediction": int(after),
+            "id": f"test/{label:05d}", "label": int(label), "prediction": int(before), "adv_prediction": after,
             "eps": eps, "attack": attack, "clean_png": png(clean), "changed_png": png(changed),
         }  # fmt: skip
 

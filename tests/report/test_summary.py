@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from aresbench.core.errors import StoreError
 from aresbench.report.breakers import CLEAN, RESISTED
@@ -166,8 +167,6 @@ def test_gallery_shows_every_model_and_the_labels(summary):
 
 
 def test_differences_are_amplified_around_grey():
-    from PIL import Image
-
     clean = np.full((4, 4, 3), 100, dtype=np.uint8)
     changed = clean.copy()
     changed[0, 0] += 4
@@ -180,3 +179,17 @@ def test_differences_are_amplified_around_grey():
 def test_class_names(index: object, name: str) -> None:
     classes: Sequence[str] = ["tench, Tinca tinca"]
     assert class_name(index, classes) == name
+
+
+def test_a_change_too_small_for_a_picture_says_so():
+    picture = Image.fromarray(np.full((4, 4, 3), 100, dtype=np.uint8))
+    assert amplified(picture, picture)[1] == 0
+
+
+def test_a_corrupted_picture_tells_the_answer_on_the_clean_one(maker):
+    made, rng = maker.models[0], np.random.default_rng(0)
+    labels = np.zeros(9, dtype=int)
+    maker.clean(made, labels, np.ones(9, dtype=bool))
+    maker.corruption(made, "fog", 3, labels, np.zeros(9, dtype=bool), rng, answer=4)
+    (triple,) = gallery(section(maker.store).models)
+    assert (triple.before, triple.after, triple.broken) == ("0", "4", True)

@@ -116,18 +116,21 @@ def step_curves(models: Mapping[str, Sequence[Reading]]) -> tuple[StepCurves, ..
             attack = str(reading.task["attacks"][0])
             for eps in reading.pinned:
                 runs = tried[(tried["attack"] == attack) & tried["pinned"] & (tried["eps"] == eps)]
-                if len(runs) and (runs["start"] == "cold").all():
-                    found.setdefault((attack, reading.norm, eps), {})[model] = _steps(reading, attack, eps, runs)
+                curve = _steps(reading, attack, eps, runs) if (runs["start"] == "cold").all() else None
+                if curve is not None:
+                    found.setdefault((attack, reading.norm, eps), {})[model] = curve
     order = sorted(found, key=lambda k: (k[0], k[1], parse_fraction(k[2])))
     return tuple(StepCurves(*key, found[key]) for key in order)
 
 
-def _steps(reading: Reading, attack: str, eps: str, runs: pd.DataFrame) -> Curve:
+def _steps(reading: Reading, attack: str, eps: str, runs: pd.DataFrame) -> Curve | None:
     ids = reading.images.index
     steps = runs.set_index("id")["first_step"].astype(float).reindex(ids)
     # not attacked here although it was right: a smaller budget had already broken it
     earlier = ~ids.isin(runs["id"]) & (reading.breaking <= float(parse_fraction(eps))) & (reading.breaking > 0)
     steps[earlier] = 0.0
+    if not (earlier | ids.isin(runs["id"]) | (reading.breaking == 0)).all():
+        return None  # some images have not been attacked here (yet)
     planned = parse_call(attack).kwargs.get("steps", "")
     length = int(planned) if planned.isdigit() else 0
     return step_curve(steps.to_numpy(), reading.breaking.to_numpy() > 0, max(length, int(steps.fillna(0).max())))

@@ -44,11 +44,21 @@ def gallery(models: Mapping[str, Sequence[Reading]]) -> tuple[Triple, ...]:
     """
     found: list[Triple] = []
     for model, group in models.items():
+        clean = {r.dataset: r.images["prediction"] for r in group if r.kind == "clean"}
         for kind, most in (("adversary", PER_MODEL), ("corruption", CORRUPTED)):
             rows = [(r, row) for r in group if r.kind == kind for row in r.cell.examples().to_dict("records")]
-            rows = [(r, row) for r, row in rows if isinstance(row["changed_png"], bytes)]
+            rows = [(r, _told(r, row, clean)) for r, row in rows if isinstance(row["changed_png"], bytes)]
             found += [_triple(model, r, row) for r, row in _choose(rows, most)]
     return tuple(found)
+
+
+def _told(reading: Reading, row: dict[str, Any], clean: Mapping[str, pd.Series]) -> dict[str, Any]:
+    """An example with the answers before and after: a corruption's row knows only the one after."""
+    if reading.kind != "corruption":
+        return row
+    known = clean.get(reading.dataset)
+    before = known.get(row["id"]) if known is not None else None
+    return {**row, "prediction": before, "adv_prediction": row["prediction"]}
 
 
 def _choose(rows: list[tuple[Reading, dict[str, Any]]], most: int) -> list[tuple[Reading, dict[str, Any]]]:
@@ -75,9 +85,10 @@ def _index(value: Any) -> int | None:
 def _triple(model: str, reading: Reading, row: Mapping[str, Any]) -> Triple:
     classes = reading.description.get("dataset", {}).get("classes") or ()
     clean, changed = (Image.open(io.BytesIO(row[k])).convert("RGB") for k in ("clean_png", "changed_png"))
+    answer = row["prediction"] if pd.isna(row["adv_prediction"]) else row["adv_prediction"]
     difference, factor = amplified(clean, changed)
     truth = class_name(row["label"], classes)
-    before, after = class_name(row["prediction"], classes), class_name(row["adv_prediction"], classes)
+    before, after = class_name(row["prediction"], classes), class_name(answer, classes)
     attack, eps = row.get("attack"), row.get("eps")
     what = reading.name
     if isinstance(attack, str):
@@ -92,16 +103,19 @@ def _triple(model: str, reading: Reading, row: Mapping[str, Any]) -> Triple:
         what=what,
         truth=truth if truth != before else "",
         before=before,
-        after=after if _index(row["adv_prediction"]) is not None else before,
-        broken=_index(row["adv_prediction"]) not in (None, _index(row["label"])),
+        after=after,
+        broken=_index(answer) != _index(row["label"]),
     )
 
 
 def amplified(clean: Image.Image, changed: Image.Image) -> tuple[Image.Image, float]:
-    """The difference around middle grey, multiplied so that its largest entry is seen in full, and that factor."""
+    """The difference around middle grey, multiplied so that its largest entry is seen in full, and that factor.
+
+    The factor is 0 where the two are equal: a change of less than half a step of 255 leaves no trace in a picture.
+    """
     gap = np.asarray(changed, dtype=np.float32) - np.asarray(clean, dtype=np.float32)
     largest = float(np.abs(gap).max())
-    factor = max(1.0, round(127 / largest, 1 if largest > 32 else 0)) if largest else 1.0
+    factor = max(1.0, round(127 / largest, 1 if largest > 32 else 0)) if largest else 0.0
     return Image.fromarray(np.clip(127.5 + factor * gap, 0, 255).astype(np.uint8)), factor
 
 

@@ -124,10 +124,11 @@ def _triple(t: Triple) -> dict[str, Any]:
         "width": t.size[0],
         "height": t.size[1],
         "tiny": max(t.size) <= 64,
-        "factor": f"× {t.factor:g}",
+        "factor": f"× {t.factor:g}" if t.factor else "under ½ of 1/255",
         "alt_clean": f"clean image, answered {t.before}",
         "alt_changed": f"the same image under {t.what}, answered {t.after}",
-        "alt_difference": f"what {t.what} changed, amplified {t.factor:g} times",
+        "alt_difference": f"what {t.what} changed"
+        + (f", amplified {t.factor:g} times" if t.factor else ": too little to be seen"),
         "before": t.before,
         "after": t.after,
         "truth": t.truth,
