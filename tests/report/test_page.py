@@ -35,6 +35,16 @@ def test_one_file_that_needs_nothing_else(report):
     assert "built-in method" not in page and "None" not in page.replace("None was raised", "")
 
 
+def test_every_attack_is_told_with_its_share_of_the_breaks(report):
+    rows = embedded(report.read_text("utf-8"), "tables")["handwritten-digits--broke"]
+    for model in ("samples:digits-plain", "samples:digits-robust"):
+        mine = [r for r in rows if r["model"] == model and r["budget"] == "32/255"]
+        shares = {r["outcome"]: r["count"] for r in mine}
+        fates = [r["count"] for r in mine if "share" in r]
+        assert sum(fates) == 300 and shares["broken by apgd-ce, alone or with others"] > 0
+    assert re.search(r"samples:digits-plain: apgd-ce \d+, .* of \d+", report.read_text("utf-8"))
+
+
 def test_specifications_follow_the_schema(report):
     import altair
 

@@ -129,6 +129,7 @@ def test_every_image_has_one_fate(summary):
             assert sum(outcome.counts.values()) == outcome.n
             scores = next(r for r in part.rows if r.model == outcome.model).scores
             assert outcome.counts.get(RESISTED, 0) / outcome.n == scores[f"robust {outcome.norm} {outcome.eps}"].value
+            assert max(outcome.broken_by.values(), default=0) <= sum(outcome.counts.values()) - outcome.counts[CLEAN]
             assert 1 - outcome.counts.get(CLEAN, 0) / outcome.n == pytest.approx(scores["clean"].value)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from aresbench.metrics import Curve, Score
 from aresbench.report import charts
-from aresbench.report.breakers import CLEAN, RESISTED, SEVERAL, attack_name
+from aresbench.report.breakers import CLEAN, RESISTED, SEVERAL, Outcome, attack_name
 from aresbench.report.curves import Curves
 from aresbench.report.reading import NORM_NAMES, budget_label
 from aresbench.report.summary import Section
@@ -156,10 +156,25 @@ def _broke(section: Section, shelf: _Shelf, models: Sequence[str]) -> View:
             for name, count in o.counts.items()
         ]
         spec = charts.breaker_chart(records, [o.model for o in here], attacks)
-        figures.append(shelf.figure(f"broke-{i}", f"At {budget_label(norm, eps)}", spec))
+        told = "; ".join(f"{o.model}: {_shares(o)}" for o in here if o.broken_by)
+        figures.append(shelf.figure(f"broke-{i}", f"At {budget_label(norm, eps)}", spec, told))
         rows += [{"norm": norm, "budget": eps, **r} for r in records]
+        for o in here:
+            named = {f"broken by {a}, alone or with others": count for a, count in o.broken_by.items()}
+            rows += [
+                {"norm": norm, "budget": eps, "model": o.model, "outcome": name, "count": count, "n": o.n}
+                for name, count in named.items()
+            ]
     text = (
         "What became of every image at each pinned budget: wrong without an attack, broken by one attack alone, broken "
-        "by several, or standing. Where one attack alone breaks much, the others are too weak for this model."
+        "by several, or standing. Behind each model: how many of its broken images each attack broke. Where one attack "
+        "alone breaks much, the others are too weak for this model."
     )
     return _group("Who broke it", text, shelf.table("broke", rows), figures)
+
+
+def _shares(outcome: Outcome) -> str:
+    """``pgd 9, fmn 7 of 10``: images that each attack broke, alone or with others, of all that broke."""
+    broken = sum(count for name, count in outcome.counts.items() if name not in (CLEAN, RESISTED))
+    each = sorted(outcome.broken_by.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{attack} {count}" for attack, count in each) + f" of {broken}"
