@@ -135,7 +135,7 @@ def test_plan_run_interrupt_kill_resume(user: User) -> None:
     assert user.results() == {"cells": cells, "images": cells * 8}
     for model in MODELS:
         assert model in out
-    assert re.search(r"\d %? ?\[\d+\.\d, \d+\.\d\] n=8", out), "numbers come with interval and n"
+    assert re.search(r"\d\s?% \[\d+–\d+\s?%\] n=8", out), "numbers come with interval and n"
 
     user.run(*RUN)
     assert user.sealed() == after_end, "there was nothing left to do"
