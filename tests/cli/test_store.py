@@ -78,6 +78,12 @@ def test_export_by_pattern_and_with_a_wrong_name(command: Any, runs: Path, tmp_p
     assert not (tmp_path / "other").exists()
 
 
+def test_a_model_of_ones_own_is_chosen_as_it_was_run(command: Any, tmp_path: Path) -> None:
+    _fill(tmp_path / "runs", "mine.py:make", range(3))  # results do not keep the folder of a file
+    assert command("store", "export", "out", "./mine.py:make").status == 0
+    assert _images(tmp_path / "out") == {"mine.py:make": 3}
+
+
 def test_export_onto_itself_is_refused(command: Any, runs: Path) -> None:
     said = command("store", "export", "./runs")
     assert said.status == 2

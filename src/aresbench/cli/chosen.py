@@ -37,12 +37,18 @@ def cells_of(store: Store, models: Sequence[str]) -> list[Cell]:
     known = sorted({model_of(cell) for cell in cells})
     wanted: set[str] = set(known if not models else ())
     for pattern in models:
-        hits = [name for name in known if name == pattern or fnmatch.fnmatchcase(name, pattern)]
+        hits = [name for name in known if name in (pattern, _short(pattern)) or fnmatch.fnmatchcase(name, pattern)]
         if not hits:
             hint = did_you_mean(pattern, known) or f"it holds {', '.join(known)}"
             raise UnknownName(f"the store {store.path} has no results of {pattern!r}", hint)
         wanted.update(hits)
     return [cell for cell in cells if model_of(cell) in wanted]
+
+
+def _short(spec: str) -> str:
+    """A file's spec as results call it: without the folder, which is another one on another machine."""
+    body, mark, options = spec.partition("?")
+    return body.rpartition("/")[2] + mark + options
 
 
 def model_of(cell: Cell) -> str:
