@@ -59,6 +59,12 @@ def test_show_takes_a_spec(command: Any) -> None:
     assert command("show", "pgd(steps=50)").out == command("show", "pgd").out
 
 
+def test_show_of_a_model_shows_its_source_and_its_own_call(command: Any) -> None:
+    said = command("show", "timm:resnet50.a1_in1k")
+    assert said.out.startswith("timm · model source")
+    assert 'ab.load_model("timm:resnet50.a1_in1k")' in said.out
+
+
 def test_show_suite(command: Any) -> None:
     said = command("show", "quickstart")
     assert "samples:efficientnet-lite0" in said.out

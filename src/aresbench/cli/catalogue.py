@@ -37,8 +37,7 @@ def listing(kind: str) -> list[dict[str, Any]]:
         if kind == "models" and found[-1]["facts"].get("quick"):
             for model in find(kind, name)().names():
                 spec = f"{name}:{model}"
-                calls = [f'ab.load_model("{spec}")', f"aresbench run {spec} --suite quickstart"]
-                found.append({"kind": "model", "name": spec, "summary": "", "call": calls})
+                found.append({"kind": "model", "name": spec, "summary": "", "call": model_calls(spec)})
     return found
 
 
@@ -83,7 +82,11 @@ def _calls(found: Card) -> list[str]:
     if found.kind == "datasets":
         spec = found.facts.get("example", found.name)
         return [f'ab.load_dataset("{spec}")', f"aresbench run MODEL --suite SUITE --data {spec}"]
-    spec = found.facts.get("example", f"{found.name}:NAME")
+    return model_calls(found.facts.get("example", f"{found.name}:NAME"))
+
+
+def model_calls(spec: str) -> list[str]:
+    """How to use a model."""
     return [f'ab.load_model("{spec}")', f"aresbench run {spec} --suite quickstart"]
 
 

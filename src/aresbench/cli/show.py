@@ -28,7 +28,10 @@ def call(args: argparse.Namespace) -> int:
     *kind, thing = args.thing
     if len(kind) > 1:
         raise UnknownName("`aresbench show` takes one thing at a time", f"aresbench show {thing}")
-    card = catalogue.describe(*catalogue.locate(thing, _kind(kind[0]) if kind else None))
+    found, name = catalogue.locate(thing, _kind(kind[0]) if kind else None)
+    card = catalogue.describe(found, name)
+    if found == "models" and thing != name:
+        card["call"] = catalogue.model_calls(thing)
     if args.json:
         print_json(card)
     elif card["kind"] == "suite":
