@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shlex
 from dataclasses import asdict
 from typing import Any
 
@@ -87,7 +88,7 @@ def _calls(found: Card) -> list[str]:
 
 def model_calls(spec: str) -> list[str]:
     """How to use a model."""
-    return [f'ab.load_model("{spec}")', f"aresbench run {spec} --suite quickstart"]
+    return [f'ab.load_model("{spec}")', f"aresbench run {shlex.quote(spec)} --suite quickstart"]
 
 
 def _suite(name: str) -> dict[str, Any]:
