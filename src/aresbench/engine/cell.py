@@ -6,6 +6,7 @@ import io
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -97,11 +98,15 @@ def fill(
         places = places[len(window) :]
         if good:
             worker = _Worker(plan, x, good, device, batch)
-            worker.run(lambda count, what, base=done: advance(base + count, what))
+            worker.run(partial(_advance_from, advance, done))
         done += len(window)
         plan.cell.seal()
         advance(done, "")
     return unreadable
+
+
+def _advance_from(advance: Callable[[int, str], None], base: int, count: int, what: str) -> None:
+    advance(base + count, what)
 
 
 def _window(plan: Planned, pictures: Pictures, places: list[int]) -> list[int]:
@@ -290,7 +295,12 @@ class _Worker:
 
     def _verdict(self, k: int, correct: bool) -> dict[str, Any]:
         """Breaking budget, distance and attack of one image, from its attempts alone."""
-        nothing = {"breaking_budget": None, "breaking_distance": None, "broken_by": None, "adv_prediction": None}
+        nothing: dict[str, Any] = {
+            "breaking_budget": None,
+            "breaking_distance": None,
+            "broken_by": None,
+            "adv_prediction": None,
+        }
         adversary = self.plan.task.threat.adversary
         if adversary is None:
             return nothing

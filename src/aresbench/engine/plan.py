@@ -104,7 +104,7 @@ def tasks_of(suite: str | Suite | Sequence[Task]) -> tuple[list[Task], Suite | N
 
 
 def make_plan(
-    models: Sequence[str | Classifier] | None,
+    models: str | Classifier | Sequence[str | Classifier] | None,
     suite: str | Suite | Sequence[Task],
     store: Store,
     *,
@@ -247,8 +247,8 @@ def _plan_cell(
         str(c): made.describe(*size) for c, made in zip(threat.corruptions, corruptions, strict=True)
     }
     if threat.adversary is not None:
-        adversary, attacks = _settle(threat.adversary)
-        threat = replace(threat, adversary=adversary)
+        settled, attacks = _settle(threat.adversary)
+        threat = replace(threat, adversary=settled)
         task = replace(task, threat=threat)
         settings.update({spec: _record(attack) for spec, attack in attacks.items()})
     adversary = threat.adversary

@@ -83,7 +83,7 @@ def prepared(
         example = example[:2].to(device).contiguous(memory_format=layout)
         merged = 0
         if copied:
-            search.to(memory_format=layout)  # type: ignore[call-overload]
+            search.to(memory_format=layout)
             merged, search = _merge_batch_norm(search, classifier, example)
         keep = torch.tensor(class_map.keep, device=device) if class_map is not None and class_map.keep else None
         try:
@@ -172,23 +172,30 @@ def _find_pairs(module: nn.Module, example: Tensor) -> list[tuple[nn.Conv2d, nn.
 
 def _replacement(norm: nn.Module) -> nn.Module | None:
     """What remains of a batch norm once its affine map is merged, or ``None`` for other modules."""
-    if type(norm) is nn.BatchNorm2d and norm.running_var is not None:
+    if not isinstance(norm, nn.BatchNorm2d) or norm.running_var is None:
+        return None
+    if type(norm) is nn.BatchNorm2d:
         return nn.Identity()
     layers = sys.modules.get("timm.layers")
-    if layers is not None and type(norm) is layers.BatchNormAct2d and norm.running_var is not None:
-        return nn.Sequential(norm.drop, norm.act)
+    if layers is not None and type(norm) is layers.BatchNormAct2d:
+        drop, act = norm.drop, norm.act
+        assert isinstance(drop, nn.Module)
+        assert isinstance(act, nn.Module)
+        return nn.Sequential(drop, act)
     return None
 
 
 def _merge_one(root: nn.Module, conv_name: str, norm_name: str) -> None:
     conv, norm = root.get_submodule(conv_name), root.get_submodule(norm_name)
     assert isinstance(conv, nn.Conv2d)
-    mean, var = norm.running_mean.double(), norm.running_var.double()  # type: ignore[union-attr, operator]
-    gain = (var + norm.eps).rsqrt()  # type: ignore[operator]
-    shift = -mean * gain
-    if norm.weight is not None:
-        gain = gain * norm.weight.double()  # type: ignore[operator]
-        shift = shift * norm.weight.double() + norm.bias.double()  # type: ignore[operator, union-attr]
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    gain = (norm.running_var.double() + norm.eps).rsqrt()
+    shift = -norm.running_mean.double() * gain
+    if norm.affine:
+        gain = gain * norm.weight.double()
+        shift = shift * norm.weight.double() + norm.bias.double()
     if conv.bias is not None:
         shift = shift + conv.bias.double() * gain
     weight = (conv.weight.double() * gain[:, None, None, None]).to(conv.weight.dtype)
