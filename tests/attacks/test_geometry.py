@@ -66,6 +66,19 @@ def test_projection_leaves_points_inside_alone_and_returns_the_image_at_eps_zero
     assert torch.equal(geometry.project(near, x0, torch.full((10,), torch.inf), "linf"), near)
 
 
+def test_stretching_reaches_the_surface_under_l2_only():
+    x0, draw = images(6, edges=False)
+    x0 = 0.4 + 0.2 * x0
+    eps = 0.1 + 0.2 * torch.rand(6, generator=draw)
+    eps[5] = 0
+    near = x0 + 0.001 * torch.randn(x0.shape, generator=draw)
+    near[0] = x0[0]
+    wanted = eps.clone()
+    wanted[0] = 0  # no direction to go
+    torch.testing.assert_close(geometry.distance(geometry.stretch_(near.clone(), x0, eps, "l2"), x0, "l2"), wanted)
+    assert torch.equal(geometry.stretch_(near.clone(), x0, eps, "linf"), geometry.project(near, x0, eps, "linf"))
+
+
 @pytest.mark.parametrize(("norm", "edges"), [("linf", True), ("linf", False), ("l2", False)])
 def test_projection_is_the_nearest_admissible_point(norm, edges):
     x0, draw = images(5, (1, 2, 3), edges=edges)

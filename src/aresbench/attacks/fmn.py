@@ -46,9 +46,10 @@ class FMN(Attack):
     and change of radius fall along a cosine. One search gives a break at some distance, and with it a
     bound for every budget at or above.
 
-    One thing is added to the paper: after ten steps without a break the ball grows by at least ``gamma`` a
-    step. Where the estimate is exact, or the box cuts the ball, the search otherwise ends just before the
-    boundary.
+    Under L2 the point is moved to the surface of the ball, not only into it, as in the authors' code: it
+    then follows at once when the ball grows. One thing is added to the paper: after ten steps without a
+    break the ball grows by at least ``gamma`` a step. Where the estimate is exact, or the box cuts the ball,
+    the search otherwise ends just before the boundary.
 
     Args:
         steps: number of updates; at most steps + 1 forward and steps backward passes per image.
@@ -109,7 +110,7 @@ class FMN(Attack):
         radius = torch.fmin(torch.where(reached, shrunk, grown), s.cap)  # fmin: a NaN estimate becomes the cap
 
         moved = geometry.ascend(s.x, gradient, alpha, "l2")
-        x = geometry.project_(moved, x0, radius, norm)
+        x = geometry.stretch_(moved, x0, radius, norm)
         return FMNState(s.t, x=x, radius=radius, cap=s.cap, nearest=nearest, found=found)
 
     def finish(self, problem: Problem, state: FMNState) -> None:

@@ -40,8 +40,8 @@ def size(v: Tensor, norm: str) -> Tensor:
         [N] float32; sums run in float64, so that a million values add no error of their own.
     """
     if norm == "linf":
-        low, high = extent(v)  # one pass, and many times faster than vector_norm with ord=inf
-        return torch.maximum(-low, high)
+        low, high = extent(v)  # many times faster than vector_norm with ord=inf
+        return torch.maximum(-low, high).float()
     v = flat(v)
     if norm == "l2":
         return torch.linalg.vector_norm(v, dim=1, dtype=torch.float64).float()
@@ -61,7 +61,8 @@ def flat(v: Tensor) -> Tensor:
 
 def extent(v: Tensor) -> tuple[Tensor, Tensor]:
     """The smallest and the largest value of each image, [N] each; NaN where an image holds NaN."""
-    return torch.aminmax(flat(v), dim=1)
+    rows = flat(v)
+    return rows.amin(1), rows.amax(1)  # two vectorised passes; torch.aminmax makes one that is 20 times slower
 
 
 def distance(x: Tensor, x0: Tensor, norm: str) -> Tensor:
@@ -96,6 +97,16 @@ def project_(x: Tensor, x0: Tensor, eps: Tensor, norm: str) -> Tensor:
         shrink = torch.where(length > eps, eps / length, 1.0)
         return x.mul_(shrink.to(x.dtype)).add_(x0).clamp_(0, 1)
     raise SpecError(f"no projection onto a ball of norm {norm!r}", "projections exist for linf and l2")
+
+
+def stretch_(x: Tensor, x0: Tensor, eps: Tensor, norm: str) -> Tensor:
+    """As ``project_``, but under L2 points inside the ball are also moved out to its surface, before the box cuts."""
+    if norm != "l2":
+        return project_(x, x0, eps, norm)
+    x.sub_(x0)
+    length = torch.linalg.vector_norm(x, dim=tuple(range(1, x.ndim)), keepdim=True, dtype=torch.float64)
+    factor = torch.where(length > 0, per_image(eps, x) / length, 0.0).clamp_max(1e38)
+    return x.mul_(factor.to(x.dtype)).add_(x0).clamp_(0, 1)
 
 
 def project(x: Tensor, x0: Tensor, eps: Tensor, norm: str) -> Tensor:
