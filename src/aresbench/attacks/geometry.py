@@ -90,7 +90,10 @@ def project_(x: Tensor, x0: Tensor, eps: Tensor, norm: str) -> Tensor:
     """
     eps = per_image(eps, x)
     if norm == "linf":
-        return torch.clamp(x, x0 - eps, x0 + eps, out=x).clamp_(0, 1)
+        bound = x0 - eps  # one spare tensor for both bounds: a second one makes the allocator return memory each time
+        torch.maximum(x, bound, out=x)
+        torch.minimum(x, torch.add(x0, eps, out=bound), out=x)
+        return x.clamp_(0, 1)
     if norm == "l2":
         x.sub_(x0)
         length = torch.linalg.vector_norm(x, dim=tuple(range(1, x.ndim)), keepdim=True, dtype=torch.float64)
