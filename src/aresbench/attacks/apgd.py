@@ -157,4 +157,4 @@ class APGDCE(Attack):
         )
 
     def finish(self, problem: Problem, state: APGDState) -> None:
-        problem.offer(state.x, problem.query(state.x))
+        problem.offer(state.x)

@@ -90,7 +90,7 @@ def project_(x: Tensor, x0: Tensor, eps: Tensor, norm: str) -> Tensor:
     """
     eps = per_image(eps, x)
     if norm == "linf":
-        bound = x0 - eps  # one spare tensor for both bounds: a second one makes the allocator return memory each time
+        bound = x0 - eps  # one spare tensor serves both bounds
         torch.maximum(x, bound, out=x)
         torch.minimum(x, torch.add(x0, eps, out=bound), out=x)
         return x.clamp_(0, 1)

@@ -74,4 +74,4 @@ class PGD(Attack):
         return PGDState(state.t, geometry.project_(moved, problem.x, problem.eps, problem.norm))
 
     def finish(self, problem: Problem, state: PGDState) -> None:
-        problem.offer(state.x, problem.query(state.x))
+        problem.offer(state.x)
