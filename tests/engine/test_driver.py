@@ -1,0 +1,205 @@
+"""The driver: goals, rejected offers, memory that runs out, models that draw, images of different owners."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import nn
+
+from aresbench.attacks.base import Attack, State
+from aresbench.attacks.load import make_attack
+from aresbench.core.errors import SpecError
+from aresbench.engine.driver import Driver, Job, run_attack
+from aresbench.engine.prepare import prepared
+
+
+class Plane(nn.Module):
+    """Two logits ±20 · (mean(x) − 0.5): class 0 for bright images."""
+
+    def forward(self, x):
+        f = 20 * (x.mean((1, 2, 3)) - 0.5)
+        return torch.stack((f, -f), dim=1)
+
+
+BRIGHT = torch.full((6, 3, 4, 4), 0.6)
+ZERO = torch.zeros(6, dtype=torch.int64)
+
+
+@dataclass(frozen=True)
+class Cheat(Attack):
+    """Offers points far outside any budget, and outside the box."""
+
+    norms = ("linf",)
+    access = "score"
+    kind = "bounded"
+    revision = 1
+    outside_box: bool = False
+
+    @property
+    def total_steps(self):
+        return 2
+
+    def start(self, problem):
+        return State(torch.zeros_like(problem.y))
+
+    def step(self, problem, state):
+        x = torch.full_like(problem.x, -0.1 if self.outside_box else 0.0)
+        problem.offer(x, problem.query(x))
+        return State(state.t)
+
+
+@pytest.mark.parametrize("outside_box", [False, True])
+def test_offers_that_break_the_rules_are_rejected_and_counted(outside_box):
+    with prepared(Plane(), BRIGHT) as model:
+        eps = 10.0 if outside_box else 0.2
+        out = run_attack(model, Cheat(outside_box), BRIGHT, ZERO, norm="linf", eps=eps)
+    assert not out.broken.any()
+    assert (out.rejected == 2).all()
+    assert torch.equal(out.x_adv, BRIGHT)
+
+
+@pytest.mark.parametrize(("keep", "forwards"), [("last", 9), ("best", 10)])
+def test_maximise_takes_every_step_for_every_image_and_judges_nothing(keep, forwards):
+    with prepared(Plane(), BRIGHT) as model:
+        attack = make_attack("pgd(steps=9)")  # eight steps of eps/4 cross the whole ball
+        out = run_attack(model, attack, BRIGHT, ZERO, norm="linf", eps=0.3, goal="maximise", keep=keep, batch=6)
+    assert not out.broken.any()
+    assert (out.backwards == 9).all()
+    assert (out.forwards == forwards).all(), "the last iterate costs no forward, the best one does"
+    torch.testing.assert_close(out.x_adv, torch.full_like(BRIGHT, 0.3), rtol=0, atol=1e-6)
+
+
+def test_a_goal_or_norm_nobody_knows_is_refused():
+    with prepared(Plane(), BRIGHT) as model:
+        with pytest.raises(SpecError, match="break"):
+            Driver(model, make_attack("pgd"), BRIGHT, ZERO, list("abcdef"), norm="linf", goal="brake")
+        with pytest.raises(SpecError, match="linf, l2"):
+            Driver(model, make_attack("pgd"), BRIGHT, ZERO, list("abcdef"), norm="l0")
+
+
+class Hungry(nn.Module):
+    """Runs out of memory beyond two images, as a GPU would."""
+
+    def __init__(self):
+        super().__init__()
+        self.plane = Plane()
+        self.refused = 0
+
+    def forward(self, x):
+        if len(x) > 2 and torch.is_grad_enabled():
+            self.refused += 1
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return self.plane(x)
+
+
+def test_the_batch_is_halved_when_memory_runs_out_and_no_image_is_lost():
+    attack = make_attack("pgd(steps=5)")
+    ids = list("abcdef")
+    with prepared(Hungry(), BRIGHT) as model:
+        out = run_attack(model, attack, BRIGHT, ZERO, norm="linf", eps=0.15, ids=ids, batch=6)
+        assert model.search.refused > 0
+    with prepared(Plane(), BRIGHT) as model:
+        calm = run_attack(model, attack, BRIGHT, ZERO, norm="linf", eps=0.15, ids=ids)
+    assert out.broken.all()
+    assert torch.equal(out.first_step, calm.first_step)
+    torch.testing.assert_close(out.x_adv, calm.x_adv)
+
+
+class Dice(nn.Module):
+    """Adds noise of its own from the global random state."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, x):
+        noise = torch.rand(())
+        self.seen.append(noise.item())
+        return Plane()(x + 0 * noise)
+
+
+def test_a_model_that_draws_sees_new_draws_at_each_step_and_leaves_the_global_state_alone():
+    with prepared(Dice(), BRIGHT) as model:
+        model.search.seen.clear()
+        torch.manual_seed(9)
+        before = torch.get_rng_state()
+        run_attack(model, make_attack("pgd(steps=6)"), BRIGHT, ZERO, norm="linf", eps=0.001)
+        seen = list(model.search.seen)
+        assert torch.equal(torch.get_rng_state(), before)
+        assert len(set(seen)) == len(seen), "every step saw the same draw"
+        torch.manual_seed(123)
+        model.search.seen.clear()
+        run_attack(model, make_attack("pgd(steps=6)"), BRIGHT, ZERO, norm="linf", eps=0.001)
+        assert model.search.seen == seen, "the draws depend on the user's state"
+
+
+@dataclass(frozen=True)
+class ManyOwners(Attack):
+    """Asks about three points of each image at once."""
+
+    norms = ("linf",)
+    access = "score"
+    kind = "minimal"
+    revision = 1
+
+    @property
+    def total_steps(self):
+        return 1
+
+    def start(self, problem):
+        return State(torch.zeros_like(problem.y))
+
+    def step(self, problem, state):
+        n = len(problem.x)
+        owner = torch.arange(n).repeat_interleave(3)
+        shift = torch.tensor([0.3, 0.15, 0.05]).repeat(n)
+        x = problem.x[owner] - shift[:, None, None, None]
+        problem.offer(x, problem.query(x, owner), owner)
+        return State(state.t)
+
+
+def test_several_candidates_of_one_image_are_counted_and_the_nearest_break_is_kept():
+    with prepared(Plane(), BRIGHT) as model:
+        out = run_attack(
+            model, ManyOwners(), BRIGHT, ZERO, norm="linf", eps=float("inf"), goal="minimise", ids=list("abcdef")
+        )
+    assert out.broken.all()
+    torch.testing.assert_close(out.distance, torch.full((6,), 0.15))
+    assert (out.forwards == 4).all(), "three candidates and one confirmation"
+
+
+class TwoFaced(nn.Module):
+    """Is fooled as a copy, and not itself."""
+
+    def __init__(self, fooled=False):
+        super().__init__()
+        self.fooled = fooled
+
+    def __deepcopy__(self, memo):
+        return TwoFaced(True)
+
+    def forward(self, x):
+        logits = Plane()(x)
+        return logits if self.fooled else torch.stack((logits[:, 0].abs() + 1, -logits[:, 0].abs()), dim=1)
+
+
+def test_a_break_that_the_model_itself_does_not_confirm_counts_as_resisted():
+    with prepared(TwoFaced(), BRIGHT) as model:
+        out = run_attack(model, make_attack("pgd(steps=5)"), BRIGHT, ZERO, norm="linf", eps=0.3)
+    assert set(out.verdicts) == {"unconfirmed"}
+    assert not out.broken.any()
+    assert (out.first_step == -1).all()
+
+
+def test_finished_images_come_while_others_still_run():
+    with prepared(Plane(), BRIGHT) as model:
+        driver = Driver(model, make_attack("pgd(steps=50)"), BRIGHT, ZERO, list("abcdef"), norm="linf", batch=6)
+        driver.flush_seconds = 0.0
+        groups = list(driver.run(deque([Job(0, 0.2), Job(1, 0.2), *(Job(k, 0.01) for k in range(2, 6))])))
+    order = [f.job.row for group in groups for f in group]
+    assert sorted(order[:2]) == [0, 1]
+    assert len(groups[-1]) == 4, "the others finish together, later"
+    assert all(f.broken == (f.job.row < 2) for group in groups for f in group)
