@@ -13,7 +13,7 @@ from aresbench.core.errors import SpecError, UnknownName, did_you_mean
 from aresbench.core.threat import Threat, parse_threat
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Task:
     """One column of a benchmark: a dataset under a threat.
 
@@ -26,14 +26,13 @@ class Task:
 
     dataset: str
     threat: Threat
-    name: str = ""
-    n: int | None = None
+    name: str
+    n: int | None
 
-    def __post_init__(self) -> None:
-        if isinstance(self.threat, str):
-            object.__setattr__(self, "threat", parse_threat(self.threat))
-        if not self.name:
-            object.__setattr__(self, "name", self.threat.title)
+    def __init__(self, dataset: str, threat: Threat | str, name: str = "", n: int | None = None) -> None:
+        parsed = parse_threat(threat) if isinstance(threat, str) else threat
+        for key, value in {"dataset": dataset, "threat": parsed, "name": name or parsed.title, "n": n}.items():
+            object.__setattr__(self, key, value)
 
 
 @dataclass(frozen=True)

@@ -136,7 +136,6 @@ class Driver:
         self.component = component or type(attack).__name__
         self.batch = batch or batch_for(x, model.device)
         self.look_every = 1 if model.device.type == "cpu" else GPU_LOOK_EVERY
-        self.num_classes = 0
         self.flush_seconds = 20.0
 
     def run(self, jobs: deque[Job]) -> Iterator[list[Finished]]:
@@ -187,8 +186,6 @@ class Driver:
         index = torch.tensor([job.row for job in jobs])
         x = self.model.place(self.x[index])
         device = x.device
-        if not self.num_classes:
-            self.num_classes = self.model(x[:1]).shape[1]
         starts = [job.start_from for job in jobs if job.start_from is not None]
         if starts and len(starts) < len(jobs):
             raise ValueError("either all jobs of a run start warm or none does")
@@ -201,7 +198,7 @@ class Driver:
             streams_for(self.seed, self.component, [j.label for j in jobs], [self.ids[j.row] for j in jobs], device),
             norm=self.norm,
             goal=self.goal,
-            num_classes=self.num_classes,
+            num_classes=self.model.num_classes,
             rows=torch.arange(serial, serial + len(jobs), device=device),
             target=None if self.target is None else self.target[index].to(device),
             start_from=warm,
@@ -255,7 +252,7 @@ class Driver:
         confirmed = torch.zeros(n, dtype=torch.bool)
         claimed = book.broken.nonzero().squeeze(1)
         rows = [flying[r].row for r in book.row.tolist()]
-        for at in claimed.split(self.batch):
+        for at in claimed.split(self.batch) if len(claimed) else ():
             logits = self.model.confirm(book.best[at]).cpu()
             goal = (self.y if self.target is None else self.target)[[rows[k] for k in at.tolist()]].cpu()
             prediction[at.cpu()] = logits.argmax(1)

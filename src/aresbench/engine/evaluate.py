@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from aresbench.engine.plan import Plan, Planned, Skipped, make_plan
 from aresbench.engine.results import Results
 from aresbench.models.classifier import Classifier
 from aresbench.report.reading import Reading
+from aresbench.report.summary import measures
 from aresbench.store import Store
 
 
@@ -123,6 +125,7 @@ class _Run:
                 )
                 planned.cell.add_flags([*flags, *(flag.record() for flag in flags_of_cell(planned.cell, bad))])
                 planned.cell.add_provenance(provenance(self.device, began))
+                planned.cell.write_result(_derived(planned))
         except StoreError:
             raise  # nothing more can be kept
         except Exception as error:
@@ -152,6 +155,18 @@ class _Run:
         return self.examined[pair]
 
 
+def _derived(planned: Planned) -> dict[str, Any]:
+    """A cell's scores over all the images it holds; readers who want no tables find them in ``result.json``."""
+    reading = Reading(planned.cell)
+    return {
+        "description": planned.description["task"],
+        "scores": {name: score.to_dict() for name, score in measures(reading).items()},
+        "cost": {"forwards": reading.forwards, "backwards": reading.backwards},
+        "flags": planned.cell.flags(),
+        "provenance": planned.cell.provenance(),
+    }
+
+
 def provenance(device: torch.device, began: float) -> dict[str, Any]:
     """With what a session computed: versions, device, command and times."""
     return {
@@ -161,7 +176,7 @@ def provenance(device: torch.device, began: float) -> dict[str, Any]:
         "platform": platform.platform(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
-        "command": " ".join(sys.argv),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),
         "seconds": round(time.time() - began, 1),
     }

@@ -6,6 +6,7 @@ import hashlib
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ class Planned:
         corruptions: applied to each image first, in order.
         attacks: spec text → attack, the adversary's own and its bound.
         fingerprint: of the model's weights, read once.
-        cell: where the rows go.
+        store, description: where the rows go, and under what identity.
         missing: places in ``dataset`` whose rows are not there yet.
         seed: of all random draws.
     """
@@ -54,9 +55,15 @@ class Planned:
     corruptions: tuple[Corruption, ...]
     attacks: dict[str, Attack]
     fingerprint: str
-    cell: Cell
+    store: Store
+    description: dict[str, Any]
     missing: tuple[int, ...]
     seed: int
+
+    @cached_property
+    def cell(self) -> Cell:
+        """The cell that takes the rows, made when it is first asked for: a plan alone writes nothing."""
+        return self.store.cell(self.description)
 
     @property
     def full_price(self) -> int:
@@ -187,14 +194,12 @@ def _plan_model(
     refusals: list[AresError] = []
     before = len(plan.cells)
     fingerprint = model.fingerprint
+    if shelf.override is not None:
+        tasks = _for_these_data(model, tasks, shelf, shelf.override)
     for task in tasks:
         try:
-            whole = shelf.task_data(task)
+            whole = shelf.task_data(task) if shelf.override is None else shelf.override
             class_map = class_map_for(model, whole)
-            if shelf.override is not None and shelf.override.name != whole.name:
-                whole = shelf.override
-                class_map = class_map_for(model, whole)
-                task = replace(task, dataset=whole.name)
             data = shelf.cut(whole, task.n)
             plan.cells.append(_plan_cell(model, fingerprint, task, suite, data, class_map, store, seed))
         except DataError as error:
@@ -203,6 +208,27 @@ def _plan_model(
                 plan.skipped.append(Skipped(model.name, task, str(error), False))
     if len(plan.cells) == before and refusals:
         raise ModelError(f"no task suits {model.name}: {refusals[0].problem}", refusals[0].remedy)
+
+
+def _for_these_data(model: Classifier, tasks: list[Task], shelf: _Shelf, data: Dataset) -> list[Task]:
+    """The threats of one of the suite's datasets, put to other data.
+
+    Those of the suite's dataset of the same name, else of the first one whose classes the model knows, else
+    of the suite's first: budgets that suit photographs are not those that suit digits.
+    """
+    names = list(dict.fromkeys(task.dataset for task in tasks))
+    chosen = names[0]
+    for name in names:
+        if len(names) == 1 or name == data.name:
+            chosen = name
+            break
+        try:
+            class_map_for(model, shelf.task_data(next(t for t in tasks if t.dataset == name)))
+        except DataError:
+            continue
+        chosen = name
+        break
+    return [replace(task, dataset=data.name) for task in tasks if task.dataset == chosen]
 
 
 def class_map_for(model: Classifier, data: Dataset) -> ClassMap:
@@ -281,11 +307,22 @@ def _plan_cell(
         },
         "suite": suite.name if suite else None,
     }
-    cell = store.cell(description)
-    have = set(cell.images()["id"])
+    there = store.find(description)
+    have = set() if there is None else set(there.images()["id"])
     missing = tuple(int(k) for k in np.arange(len(data)) if data.ids[k] not in have)
     return Planned(
-        model, task, data, model.preprocessing, class_map, corruptions, attacks, fingerprint, cell, missing, seed
+        model,
+        task,
+        data,
+        model.preprocessing,
+        class_map,
+        corruptions,
+        attacks,
+        fingerprint,
+        store,
+        description,
+        missing,
+        seed,
     )
 
 

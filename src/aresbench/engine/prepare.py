@@ -29,6 +29,7 @@ class Prepared:
         keep: model outputs that take part (class map), or ``None`` for all.
         device: where it runs.
         memory_format: layout of the images.
+        num_classes: number of logits, after the class map.
         merged: number of batch-norm layers merged into convolutions.
     """
 
@@ -37,7 +38,8 @@ class Prepared:
     keep: Tensor | None
     device: torch.device
     memory_format: torch.memory_format
-    merged: int = 0
+    num_classes: int
+    merged: int
 
     def __call__(self, x: Tensor) -> Tensor:
         """Logits [N, K] of the fast copy, after the class map."""
@@ -86,8 +88,10 @@ def prepared(
             search.to(memory_format=layout)
             merged, search = _merge_batch_norm(search, classifier, example)
         keep = torch.tensor(class_map.keep, device=device) if class_map is not None and class_map.keep else None
+        with torch.no_grad():
+            outputs = classifier(example[:1]).shape[1] if keep is None else len(keep)
         try:
-            yield Prepared(search, classifier, keep, device, layout, merged)
+            yield Prepared(search, classifier, keep, device, layout, outputs, merged)
         finally:
             if not copied:
                 for parameter in frozen:

@@ -109,16 +109,24 @@ class Store:
         Raises:
             StoreError: not plain data, or the disk refuses.
         """
-        plain = schema.check_json(dict(description), "a cell's description")
-        if not isinstance(plain.get("identity"), dict):
-            raise StoreError("a cell's description needs an 'identity'", "give the dict that tells cells apart")
-        key = cell_key(plain["identity"])
-        folder = self.path / "cells" / key
+        plain, folder = self._place(description)
         if not (folder / "cell.json").is_file():
             if not (self.path / "archive.json").is_file():
                 write_atomic(self.path / "archive.json", canonical({"format": schema.FORMAT}).encode())
             write_atomic(folder / "cell.json", canonical(plain).encode())
         return Cell(folder)
+
+    def find(self, description: Mapping[str, Any]) -> Cell | None:
+        """The cell with this identity if it is there; nothing is written."""
+        _, folder = self._place(description)
+        return Cell(folder) if (folder / "cell.json").is_file() else None
+
+    def _place(self, description: Mapping[str, Any]) -> tuple[dict[str, Any], Path]:
+        """A checked description, and the folder of its cell."""
+        plain = schema.check_json(dict(description), "a cell's description")
+        if not isinstance(plain.get("identity"), dict):
+            raise StoreError("a cell's description needs an 'identity'", "give the dict that tells cells apart")
+        return plain, self.path / "cells" / cell_key(plain["identity"])
 
     def merge(self, other: str | os.PathLike[str]) -> dict[str, int]:
         """Take in every row of another store; doing it twice changes nothing.
