@@ -22,7 +22,7 @@ def test_a_size_survives_being_written_down(value):
     [
         ("4/255", Fraction(4, 255), "4/255"),
         ("3/255", Fraction(3, 255), "3/255"),
-        ("1/2/255", Fraction(1, 510), "1/2/255"),
+        ("1/2/255", Fraction(1, 510), "0.5/255"),
         ("0.5", Fraction(1, 2), "0.5"),
         ("51/255", Fraction(1, 5), "0.2"),
         ("1e-3", Fraction(1, 1000), "0.001"),
@@ -36,7 +36,7 @@ def test_natural_spellings(text, value, written):
 
 
 @pytest.mark.parametrize(
-    "text", ["linf:4/255", "l2:0.5", "linf:[1/16/255, 1/4/255*, 1/255]", "l2:[0.25, 0.5, 1]", "linf:[0.1*, 0.2*]"]
+    "text", ["linf:4/255", "l2:0.5", "linf:[0.0625/255, 0.25/255*, 1/255]", "l2:[0.25, 0.5, 1]", "linf:[0.1*, 0.2*]"]
 )
 def test_budgets_read_back(text):
     ladder = parse_budget(text)

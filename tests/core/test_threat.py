@@ -15,7 +15,7 @@ from aresbench.core.threat import parse_threat
         "clean",
         "corruption(fog, 3)",
         "adversary(linf, 4/255, apgd-ce)",
-        "adversary(linf, [1/4/255*, 1/255, 2/255], [apgd-ce(steps=50), square])",
+        "adversary(linf, [0.25/255*, 1/255, 2/255], [apgd-ce(steps=50), square])",
         "adversary(l2, [0.25, 0.5], pgd(steps=20), bound=none)",
         "corruption(fog, 3) + adversary(linf, 4/255, pgd)",
     ],

@@ -131,7 +131,9 @@ def _close(args: argparse.Namespace, results: Results) -> int:
         print(f"\naresbench: {len(results.failed)} cells failed", file=sys.stderr)
     unsuited = [s for s in results.skipped if not s.failed]
     if unsuited:
-        print(f"\n{len(unsuited)} tasks were left out: their classes are not the model's (--dry-run lists them)")
+        print()
+        for skipped in unsuited:
+            print(f"{skipped.model} was not run on {skipped.task.dataset}: {skipped.reason.splitlines()[0]}")
     report = "aresbench report -o report.html" + (f" --store {shlex.quote(args.store)}" if args.store != STORE else "")
     print(f"\nresults are in {args.store}; one page with curves and pictures:\n  {report}")
     return 1 if results.failed else 0

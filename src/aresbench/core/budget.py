@@ -36,22 +36,17 @@ def format_fraction(value: Fraction) -> str:
 
     ``parse_fraction(format_fraction(v)) == v`` for every v.
     """
-    if value.denominator == 1:
-        return str(value.numerator)
-    rest = value.denominator
-    for prime in (2, 5):
-        while rest % prime == 0:
-            rest //= prime
-    if rest == 1:  # a terminating decimal
-        text = f"{float(value):.12f}".rstrip("0")
-        if Fraction(text) == value:
-            return text
-    in_255 = value * 255
-    if in_255.denominator == 1:
-        return f"{in_255.numerator}/255"
-    if in_255.denominator & (in_255.denominator - 1) == 0:  # halves, quarters, eighths of a grey level
-        return f"{in_255.numerator}/{in_255.denominator}/255"
+    if (text := _decimal(value)) is not None:
+        return text
+    if (text := _decimal(value * 255)) is not None:
+        return f"{text}/255"
     return f"{value.numerator}/{value.denominator}"
+
+
+def _decimal(value: Fraction) -> str | None:
+    """The exact decimal text of a value, or ``None`` where it does not end within 12 places."""
+    text = f"{float(value):.12f}".rstrip("0").rstrip(".")
+    return text if Fraction(text) == value else None
 
 
 @dataclass(frozen=True, order=True)

@@ -194,6 +194,7 @@ def _plan_model(
     refusals: list[AresError] = []
     before = len(plan.cells)
     fingerprint = model.fingerprint
+    own = suite is not None and model.name in suite.models  # the suite knows which of its models suits which data
     if shelf.override is not None:
         tasks = _for_these_data(model, tasks, shelf, shelf.override)
     for task in tasks:
@@ -204,7 +205,8 @@ def _plan_model(
             plan.cells.append(_plan_cell(model, fingerprint, task, suite, data, class_map, store, seed))
         except DataError as error:
             refusals.append(error)
-            if not any(s.model == model.name and s.task.dataset == task.dataset for s in plan.skipped):
+            told = any(s.model == model.name and s.task.dataset == task.dataset for s in plan.skipped)
+            if not told and not own:
                 plan.skipped.append(Skipped(model.name, task, str(error), False))
     if len(plan.cells) == before and refusals:
         raise ModelError(f"no task suits {model.name}: {refusals[0].problem}", refusals[0].remedy)

@@ -195,7 +195,7 @@ def text_table(cells: Iterable[Cell | Reading]) -> str:
     measured = [r for r in read(cells) if len(r.images)]
     if not measured:
         return _NOTHING
-    console = Console(file=io.StringIO(), width=shutil.get_terminal_size((120, 40)).columns, no_color=True)
+    console = Console(file=io.StringIO(), width=max(120, shutil.get_terminal_size().columns), no_color=True)
     with console.capture() as capture:
         console.print(*model_tables(measured))
     return capture.get().rstrip()
