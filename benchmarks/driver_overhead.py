@@ -42,7 +42,7 @@ def main() -> None:
             assert not out.broken.any()
             assert (out.forwards == STEPS + 1).all()
 
-        value, a, b = ratio(ours, lambda: plain_passes(ready.search, placed, y), rounds=9)
+        value, a, b = ratio(ours, lambda: plain_passes(ready.search, placed, y), rounds=7)
         print(f"driver overhead: {value:.3f}  (ours {a:.2f} s, plain passes {b:.2f} s)  limit 1.07")
         gain, a, b = ratio(lambda: plain_passes(ready.search, placed, y), lambda: plain_passes(model, x, y), rounds=3)
         print(f"preparing the module: {gain:.3f} of the time of the module as loaded  ({a:.2f} s, {b:.2f} s)")

@@ -159,3 +159,10 @@ def test_mismatched_inputs_are_refused() -> None:
         step_curve([1.0], [True, False], 3)
     with pytest.raises(ValueError, match="above 0"):
         curve_area([0.5], [0])
+
+
+@pytest.mark.parametrize("step", [Fraction(3, 200), Fraction(1, 255), Fraction(1, 30)])
+def test_an_area_never_rounds_beyond_one(step):
+    rungs = [step * k for k in range(1, 17)]
+    assert image_areas([np.inf] * 3, rungs).max() <= 1.0
+    assert curve_area([np.inf] * 3, rungs).value == pytest.approx(1.0)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from aresbench.core.classes import ClassMap
+from aresbench.ops.memory import keep_freed_memory
 
 
 @dataclass
@@ -71,6 +72,8 @@ def prepared(
         device: where to run.
     """
     device = torch.device(device)
+    if device.type == "cpu":
+        keep_freed_memory()
     modes = {module: module.training for module in classifier.modules()}
     tensors = [*classifier.parameters(), *classifier.buffers()]
     home = tensors[0].device if tensors else device
