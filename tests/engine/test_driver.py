@@ -108,6 +108,35 @@ def test_the_batch_is_halved_when_memory_runs_out_and_no_image_is_lost():
     torch.testing.assert_close(out.x_adv, calm.x_adv)
 
 
+def test_images_that_find_no_memory_on_admission_are_not_lost(monkeypatch):
+    ids = list("abcdef")
+    with prepared(Plane(), BRIGHT) as model:
+        driver = Driver(model, make_attack("pgd(steps=5)"), BRIGHT, ZERO, ids, norm="linf", batch=4)
+        admit, calls = driver._admit, []
+
+        def hungry(*args):
+            calls.append(args)
+            if len(calls) == 1:
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+            return admit(*args)
+
+        monkeypatch.setattr(driver, "_admit", hungry)
+        finished = [f for group in driver.run(deque(Job(k, 0.15) for k in range(6))) for f in group]
+    assert sorted(f.job.row for f in finished) == list(range(6))
+
+
+def test_nobody_makes_more_steps_than_the_attack_has_however_seldom_one_looks():
+    ids = list("abcdef")
+    with prepared(Plane(), BRIGHT) as model:
+        driver = Driver(model, make_attack("pgd(steps=6)"), BRIGHT, ZERO, ids, norm="linf", batch=4)
+        driver.look_every = 4  # as on a GPU
+        jobs = deque(Job(k, 0.5 if k % 2 else 1e-5) for k in range(6))  # every other image breaks and makes room
+        finished = [f for group in driver.run(jobs) for f in group]
+    resisted = [f for f in finished if not f.broken]
+    assert len(resisted) == 3
+    assert {f.backwards for f in resisted} == {6}
+
+
 class Dice(nn.Module):
     """Adds noise of its own from the global random state."""
 

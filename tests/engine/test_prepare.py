@@ -75,6 +75,37 @@ def test_a_merge_that_would_change_the_logits_is_undone():
         torch.testing.assert_close(model(x), net(x))
 
 
+def test_small_logits_do_not_hide_a_wrong_merge():
+    net = nn.Sequential(Reused(), Faint()).eval()
+    x = torch.rand(2, 3, 8, 8)
+    with prepared(net, x) as model:
+        assert model.merged == 0
+        torch.testing.assert_close(model(x), net(x), rtol=1e-4, atol=0)
+
+
+class Faint(nn.Module):
+    def forward(self, x):
+        return x * 1e-6
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+@pytest.mark.parametrize(
+    "norm",
+    [
+        nn.utils.weight_norm,
+        nn.utils.spectral_norm,
+        nn.utils.parametrizations.weight_norm,
+        nn.utils.parametrizations.spectral_norm,
+    ],
+)
+def test_a_convolution_whose_weight_is_computed_is_left_alone(norm):
+    net = nn.Sequential(norm(nn.Conv2d(3, 4, 3)), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 3)).eval()
+    x = torch.rand(2, 3, 8, 8)
+    with prepared(net, x) as model:
+        assert model.merged == 0
+        torch.testing.assert_close(model(x), net(x))
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_the_model_comes_back_as_it_was(training, plain, digits):
     net = copy.deepcopy(plain).train(training)
@@ -110,6 +141,26 @@ def test_a_model_that_cannot_be_copied_is_used_as_it_is_and_put_back():
         assert not any(p.requires_grad for p in model.search.parameters())
         assert not net.training
     assert_untouched(net, before)
+
+
+def test_a_model_that_fails_on_its_first_images_is_put_back():
+    net = Uncopiable()
+    before = snapshot(net)
+    with pytest.raises(RuntimeError), prepared(net, torch.rand(2, 3, 5, 5)):
+        pass
+    assert_untouched(net, before)
+
+
+class Draws(nn.Module):
+    def forward(self, x):
+        return x.mean((2, 3)) + 0.01 * torch.randn(len(x), 3)
+
+
+def test_getting_ready_leaves_the_global_random_state_alone():
+    before = torch.get_rng_state()
+    with prepared(Draws(), torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))):
+        pass
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_the_class_map_keeps_the_outputs_that_take_part(plain, digits):

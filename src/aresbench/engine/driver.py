@@ -20,7 +20,7 @@ from torch import Tensor
 from aresbench.attacks import base, losses
 from aresbench.attacks.base import Attack, Loss
 from aresbench.core.errors import SpecError, did_you_mean
-from aresbench.engine.prepare import Prepared
+from aresbench.engine.prepare import OwnRandomState, Prepared
 from aresbench.engine.problem import GOALS, EngineProblem, Ledger, streams_for
 
 CPU_PIXELS = 1_250_000  # values per batch: larger ones fall out of the cache, or make the allocator return memory
@@ -56,7 +56,7 @@ class Finished:
         x_adv: [C, H, W], the offer kept (the image itself where nothing broke it).
         distance: of ``x_adv`` where broken, else ``inf``.
         prediction: the model's own prediction at ``x_adv`` where broken, else -1.
-        margin: true logit minus the best other (targeted: best other minus the target) at ``x_adv``
+        margin: true logit (targeted: the target's) minus the best other at ``x_adv``
             where it was confirmed, else NaN.
     """
 
@@ -148,8 +148,10 @@ class Driver:
         leaving: list[Ledger] = []
         since = time.monotonic()
         serial = steps = 0
-        random_state = _OwnRandomState(self.seed, self.model.device)
+        ends: set[int] = set()  # values of ``steps`` at which somebody has made all steps: nobody makes more
+        random_state = OwnRandomState(self.seed, self.model.device)
         while jobs or live is not None or leaving:
+            taken: list[Job] = []
             try:
                 with torch.no_grad(), random_state:
                     room = self.batch - (len(live[0]) if live else 0)
@@ -157,17 +159,19 @@ class Driver:
                         taken = [jobs.popleft() for _ in range(min(room, len(jobs)))]
                         flying.update({serial + k: job for k, job in enumerate(taken)})
                         live = self._admit(taken, serial, live)
-                        serial += len(taken)
+                        serial, taken = serial + len(taken), []
+                        ends.add(steps + self.attack.total_steps)
                     elif live is not None:
                         live = self._step(*live)
                         steps += 1
-                    if live is not None and (steps % self.look_every == 0 or self._all_out_of_steps(live[0])):
+                    if live is not None and (steps % self.look_every == 0 or steps in ends):
                         live = self._dismiss(*live, leaving)
             except torch.cuda.OutOfMemoryError:
                 if self.batch == 1:
                     raise
                 self.batch = max(1, self.batch // 2)
                 torch.cuda.empty_cache()
+                jobs.extendleft(reversed(taken))  # not admitted yet
                 if live is not None:  # begun again later; the same image draws the same numbers
                     jobs.extendleft(reversed([flying[r] for r in live[0].ledger.row.tolist()]))
                     live = None
@@ -215,9 +219,6 @@ class Driver:
         state.t = state.t + 1
         problem.t = state.t
         return problem, state
-
-    def _all_out_of_steps(self, problem: EngineProblem) -> bool:
-        return bool((problem.t >= self.attack.total_steps).all())
 
     def _dismiss(self, problem: EngineProblem, state: Any, leaving: list[Ledger]) -> tuple[EngineProblem, Any] | None:
         """Let finished images leave; those out of steps first offer what they still hold."""
@@ -291,37 +292,6 @@ class Driver:
                 )
             )
         return finished
-
-
-class _OwnRandomState:
-    """A random state for models that draw in their forward pass; the user's global state is put back each time.
-
-    The state runs on from phase to phase, so that a stochastic defence does not show the attack the
-    same draw at every step.
-    """
-
-    def __init__(self, seed: int, device: torch.device) -> None:
-        self.device = device if device.type == "cuda" else None
-        self._states = self._read()
-        with self:
-            torch.manual_seed(seed)
-
-    def _read(self) -> list[Tensor]:
-        states = [torch.get_rng_state()]
-        return states if self.device is None else [*states, torch.cuda.get_rng_state(self.device)]
-
-    def _write(self, states: list[Tensor]) -> None:
-        torch.set_rng_state(states[0])
-        if self.device is not None:
-            torch.cuda.set_rng_state(states[1], self.device)
-
-    def __enter__(self) -> None:
-        self._users = self._read()
-        self._write(self._states)
-
-    def __exit__(self, *exc: object) -> None:
-        self._states = self._read()
-        self._write(self._users)
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,40 @@ class Prepared:
         return x.to(self.device).contiguous(memory_format=self.memory_format)
 
 
+class OwnRandomState:
+    """A random state for models that draw in their forward pass; the user's global state is put back each time.
+
+    The state runs on from phase to phase, so that a stochastic defence does not show the attack the
+    same draw at every step.
+    """
+
+    def __init__(self, seed: int, device: torch.device) -> None:
+        self.device = device if device.type == "cuda" else None
+        self._states = self._read()
+        with self:  # torch.manual_seed would also reseed every other device
+            torch.default_generator.manual_seed(seed)
+            if self.device is not None:
+                with torch.cuda.device(self.device):
+                    torch.cuda.manual_seed(seed)
+
+    def _read(self) -> list[Tensor]:
+        states = [torch.get_rng_state()]
+        return states if self.device is None else [*states, torch.cuda.get_rng_state(self.device)]
+
+    def _write(self, states: list[Tensor]) -> None:
+        torch.set_rng_state(states[0])
+        if self.device is not None:
+            torch.cuda.set_rng_state(states[1], self.device)
+
+    def __enter__(self) -> None:
+        self._users = self._read()
+        self._write(self._states)
+
+    def __exit__(self, *exc: object) -> None:
+        self._states = self._read()
+        self._write(self._users)
+
+
 @contextmanager
 def prepared(
     classifier: nn.Module, example: Tensor, *, class_map: ClassMap | None = None, device: torch.device | str = "cpu"
@@ -77,29 +111,27 @@ def prepared(
     modes = {module: module.training for module in classifier.modules()}
     tensors = [*classifier.parameters(), *classifier.buffers()]
     home = tensors[0].device if tensors else device
+    frozen: list[nn.Parameter] = []
     classifier.eval()
     if home != device:
         classifier.to(device)
     try:
         search, copied = _private_copy(classifier)
-        frozen = [p for p in search.parameters() if p.requires_grad]
+        frozen = [] if copied else [p for p in search.parameters() if p.requires_grad]
         search.requires_grad_(False)
         layout = torch.channels_last if _mostly_convolutions(search) else torch.contiguous_format
         example = example[:2].to(device).contiguous(memory_format=layout)
         merged = 0
-        if copied:
-            search.to(memory_format=layout)
-            merged, search = _merge_batch_norm(search, classifier, example)
         keep = torch.tensor(class_map.keep, device=device) if class_map is not None and class_map.keep else None
-        with torch.no_grad():
+        with torch.no_grad(), OwnRandomState(0, device):
+            if copied:
+                search.to(memory_format=layout)
+                merged, search = _merge_batch_norm(search, classifier, example)
             outputs = classifier(example[:1]).shape[1] if keep is None else len(keep)
-        try:
-            yield Prepared(search, classifier, keep, device, layout, outputs, merged)
-        finally:
-            if not copied:
-                for parameter in frozen:
-                    parameter.requires_grad_(True)
+        yield Prepared(search, classifier, keep, device, layout, outputs, merged)
     finally:
+        for parameter in frozen:
+            parameter.requires_grad_(True)
         for module, training in modes.items():
             module.training = training
         if home != device:
@@ -140,8 +172,7 @@ def _merge_batch_norm(search: nn.Module, original: nn.Module, example: Tensor) -
     with torch.no_grad():
         wanted = original(example)
         got = merged(example)
-    scale = wanted.abs().amax().clamp_min(1.0)
-    if not torch.isfinite(got).all() or (got - wanted).abs().amax() > 1e-4 * scale:
+    if not torch.isfinite(got).all() or (got - wanted).abs().amax() > 1e-4 * wanted.abs().amax():
         return 0, search
     return len(pairs), merged
 
@@ -174,7 +205,12 @@ def _find_pairs(module: nn.Module, example: Tensor) -> list[tuple[nn.Conv2d, nn.
     finally:
         for hook in hooks:
             hook.remove()
-    return [(conv, norm) for conv, norm in pairs if calls[id(conv)] == calls[id(norm)] == 1]
+    return [(conv, norm) for conv, norm in pairs if calls[id(conv)] == calls[id(norm)] == 1 and _owns_weight(conv)]
+
+
+def _owns_weight(conv: nn.Conv2d) -> bool:
+    """Is the weight a plain parameter (not computed from others, as under weight or spectral norm)?"""
+    return isinstance(conv._parameters.get("weight"), nn.Parameter)
 
 
 def _replacement(norm: nn.Module) -> nn.Module | None:
