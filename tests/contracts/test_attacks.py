@@ -80,7 +80,7 @@ def test_breaks_are_real_in_the_ball_and_in_the_box(name, norm, plain, digits):
     assert (alone[out.broken] != y[out.broken]).all()
     assert torch.equal(alone[out.broken], out.prediction[out.broken])
     assert torch.equal(out.x_adv[~out.broken], x[~out.broken])
-    if name != "square":  # a dozen queries are too few for it
+    if attack.access == "gradient":  # a dozen queries are too few for the others
         assert out.broken.float().mean() > 0.5, "the attack does nothing"
 
 
@@ -158,9 +158,10 @@ def test_nothing_happens_at_eps_zero(name, norm, plain, digits):
 def test_targets_are_respected(name, norm, plain, digits):
     x, y, ids = digits
     target = (y + 1) % 10
-    out = drive(plain, short(name), x, y, ids, norm, eps=4 * SIZES[norm], target=target)
+    attack = short(name)
+    out = drive(plain, attack, x, y, ids, norm, eps=4 * SIZES[norm], target=target)
     assert (out.prediction[out.broken] == target[out.broken]).all()
-    if name not in ("square", "fgsm"):  # a dozen queries, or one step, are too few
+    if attack.access == "gradient" and attack.total_steps > 1:  # one step, or a dozen queries, are too few
         assert out.broken.float().mean() > 0.5
 
 
