@@ -40,6 +40,8 @@ def test_a_bound_is_dropped_where_nothing_is_searched():
         ("corruption(fgo, 3)", "fog"),
         ("corruption(fog, 6)", "1 to 5"),
         ("corruption(fog)", "1 to 5"),
+        ("corruption(fog, 3, severity=5)", "given twice"),
+        ("adversary(linf, 4/255, pgd, attacks=fgsm)", "given twice"),
         ("corruption(fog, 3, mod=memory)", "mode"),
         ("adversary(linf, 4/255, pdg)", "pgd"),
         ("adversary(linf, 4/255)", "at least one attack"),

@@ -86,6 +86,42 @@ def test_equal_pixels_draw_equal_numbers_without_ids(plain, digits):
     torch.testing.assert_close(alone.x_adv[0], among.x_adv[3], rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", [torch.int32, torch.uint8])
+def test_labels_may_be_integers_of_any_kind(kind, plain, digits):
+    x, y, ids = digits
+    wanted = ab.attack(plain, x[:4], y[:4], "fgsm", "linf:0.05", ids=ids[:4])
+    got = ab.attack(plain, x[:4], y[:4].to(kind), "fgsm", "linf:0.05", ids=ids[:4])
+    assert torch.equal(got.broken, wanted.broken)
+
+
+class Spoilt(nn.Module):
+    """NaN for every class: argmax then says class 0."""
+
+    def forward(self, x):
+        return x.mean((2, 3)) * torch.nan
+
+
+def test_an_answer_of_nan_is_not_right():
+    out = ab.attack(Spoilt(), torch.rand(3, 3, 4, 4), torch.zeros(3, dtype=torch.int64), "fgsm", "linf:0.05")
+    assert not out.correct.any()
+
+
+class Draws(nn.Module):
+    def forward(self, x):
+        return x.mean((2, 3)) + torch.randn(len(x), 3)
+
+
+def test_a_model_that_draws_leaves_the_global_random_state_alone():
+    x, y = torch.full((8, 3, 4, 4), 0.5), torch.zeros(8, dtype=torch.int64)
+    found = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        found.append(ab.attack(Draws(), x, y, "fgsm", "linf:0.05").correct)
+        assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(*found)
+
+
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
@@ -103,6 +139,7 @@ def test_equal_pixels_draw_equal_numbers_without_ids(plain, digits):
         ({"budget": "linf:big"}, SpecError, "not a budget"),
         ({"budget": "l0:3"}, SpecError, "does not attack under l0"),
         ({"ids": ["a"]}, DataError, "ids"),
+        ({"target": torch.tensor([0, 0, 0, 0]), "y": torch.tensor([1, 2, 0, 3])}, DataError, "1 targets"),
     ],
 )
 def test_bad_input_is_named(change, error, words, plain, digits):

@@ -71,6 +71,7 @@ def test_one_row_per_image_and_every_verdict_follows_from_its_attempts(store, di
         rung = min(s for s in SIZES.values() if s > 0 and any(r <= s * (1 + 1e-6) + 1e-7 for r in reach))
         assert SIZES[row.breaking_budget] == rung
         assert row.breaking_distance == pytest.approx(broken.distance.min())
+        assert row.adv_prediction in set(broken[broken.attack == row.broken_by].adv_prediction)
         pins = mine[mine.pinned].set_index("eps").verdict
         assert "0.03" in pins, "a pinned budget is attacked"
         assert ("0.1" in pins) == (pins["0.03"] != "broken"), "the next pin only where the first was resisted"
@@ -226,6 +227,44 @@ def test_unreadable_images_stop_the_cell_or_are_left_out_by_name(tmp_path, store
     assert broken.name in flags["unreadable-images"]["message"]
 
 
+def test_the_first_image_may_be_the_unreadable_one_where_nothing_fixes_the_size(tmp_path, store):
+    data = load_dataset("digits")
+    for k in range(12):
+        folder = tmp_path / "photos" / str(data.labels[k])
+        folder.mkdir(parents=True, exist_ok=True)
+        data.picture(k).resize((32, 32)).save(folder / f"{k}.png")
+    spec = f"folder:{tmp_path / 'photos'}"
+    first = tmp_path / "photos" / load_dataset(spec).ids[0]
+    first.write_bytes(first.read_bytes()[:60])
+    plain = load_model("samples:digits-plain")
+    sizeless = Classifier(plain.module, classes=plain.classes, name="sizeless")
+    left = run(store, n=None, models=sizeless, tasks=[ab.Task(spec, "clean")], on_bad="skip")
+    assert len(left.images()) == 11
+
+
+class Noisy(nn.Module):
+    """Draws in its forward pass, as a randomised defence does."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = load_model("samples:digits-plain")
+
+    def forward(self, x):
+        return self.net(x) + 5 * torch.randn(len(x), 10)
+
+
+def test_a_model_that_draws_is_measured_the_same_whatever_the_global_state(tmp_path):
+    model = Classifier(Noisy().eval(), classes=[str(k) for k in range(10)], preprocessing=32, name="noisy")
+    tables = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        results = ab.evaluate(model, TASKS[:1], n=40, store=tmp_path / str(seed))
+        assert torch.equal(torch.get_rng_state(), before)
+        tables.append(rows(results))
+    assert tables[0].margin.tolist() == tables[1].margin.tolist()
+
+
 def test_equal_tasks_share_a_cell_and_other_settings_do_not(store):
     keys = set()
     for threat in (
@@ -277,6 +316,11 @@ def test_examples_show_the_image_and_what_was_made_of_it(store):
         (lambda s: run(s, models=[]), SpecError, "no model"),
         (lambda s: run(s, tasks=[ab.Task("digits", "adversary(l0, 3, pgd)")]), SpecError, "l0"),
         (lambda s: run(s, tasks=[ab.Task("digits", "adversary(linf, 0.1, fmn)")]), SpecError, "any distance"),
+        (
+            lambda s: run(s, tasks=[ab.Task("digits", "adversary(linf, [0.1, 0.2], pgd, bound=pgd(steps=50))")]),
+            SpecError,
+            "inside a budget",
+        ),
         (
             lambda s: ab.evaluate("samples:digits-plain", TASKS[:1], data="folder:/nowhere", store=s),
             DataError,

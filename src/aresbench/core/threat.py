@@ -143,6 +143,8 @@ def _corruption(call: Call) -> Corruption:
     _no_more(call, 2, ("severity", "mode"))
     if not call.args:
         raise SpecError("a corruption needs a name", "write e.g. corruption(fog, 3)")
+    if len(call.args) > 1 and "severity" in call.kwargs:
+        raise SpecError(f"the severity of {call.args[0]} is given twice", f"write e.g. corruption({call.args[0]}, 3)")
     name = call.args[0]
     known_component("corruptions", name)
     severity = call.args[1] if len(call.args) > 1 else call.kwargs.get("severity", "")
@@ -155,6 +157,8 @@ def _adversary(call: Call) -> Adversary:
     _no_more(call, 3, ("attacks", "bound"))
     if len(call.args) < 2:
         raise SpecError("an adversary needs a norm, a budget and an attack", "e.g. adversary(linf, 4/255, apgd-ce)")
+    if len(call.args) > 2 and "attacks" in call.kwargs:
+        raise SpecError("the attacks of an adversary are given twice", "put several into one list: [apgd-ce, square]")
     attacks = call.args[2] if len(call.args) > 2 else call.kwargs.get("attacks", "")
     listed = split_top(attacks[1:-1], ",") if attacks.startswith("[") else [attacks]
     if listed == [""]:

@@ -18,7 +18,7 @@ from aresbench.core.spec import format_value, parse_call
 from aresbench.corruptions.load import pixel_ids
 from aresbench.engine.driver import Driver, Finished, Job
 from aresbench.engine.ladder import within
-from aresbench.engine.prepare import Prepared, prepared
+from aresbench.engine.prepare import OwnRandomState, Prepared, prepared
 
 
 @dataclass(frozen=True)
@@ -108,11 +108,12 @@ def attack(
     ladder = parse_budget(budget) if isinstance(budget, str) else budget
     _check_inputs(x, y, target, ids)
     x = x.detach().cpu()
-    y = y.detach().cpu()
+    y = y.detach().cpu().long()
+    target = None if target is None else target.detach().cpu().long()
     names = list(ids) if ids is not None else pixel_ids(x)
     where = torch.device(device) if device is not None else next((p.device for p in model.parameters()), "cpu")
     with prepared(model, x, device=where) as ready:
-        correct = _right(ready, x, y, target, batch)
+        correct = _right(ready, x, y, target, batch, seed)
         driver = Driver(
             ready,
             made,
@@ -121,7 +122,7 @@ def attack(
             names,
             norm=ladder.norm,
             goal="minimise" if made.kind == "minimal" else "break",
-            target=None if target is None else target.detach().cpu(),
+            target=target,
             seed=seed,
             batch=batch,
             component=describe(made),
@@ -183,16 +184,17 @@ def _gather(x: Tensor, correct: Tensor, ladder: Ladder, attempts: dict[int, list
     )
 
 
-def _right(model: Prepared, x: Tensor, y: Tensor, target: Tensor | None, batch: int | None) -> Tensor:
+def _right(model: Prepared, x: Tensor, y: Tensor, target: Tensor | None, batch: int | None, seed: int) -> Tensor:
     """Which images the model gets right without any attack; labels it does not know are refused."""
-    logits = torch.cat([model.confirm(model.place(part)).cpu() for part in x.split(batch or 64)])
+    with OwnRandomState(seed, model.device):
+        logits = torch.cat([model.confirm(model.place(part)).cpu() for part in x.split(batch or 64)])
     for name, labels in (("labels", y), ("targets", target)):
         if labels is not None and (int(labels.min()) < 0 or int(labels.max()) >= logits.shape[1]):
             raise DataError(
                 f"{name} run from {int(labels.min())} to {int(labels.max())}, the model has {logits.shape[1]} outputs",
                 "labels count from 0; check that data and model name the same classes",
             )
-    return logits.argmax(1) == y
+    return (logits.argmax(1) == y) & torch.isfinite(logits).all(1)
 
 
 def _check_inputs(x: Tensor, y: Tensor, target: Tensor | None, ids: Sequence[str] | None) -> None:
@@ -214,5 +216,10 @@ def _check_inputs(x: Tensor, y: Tensor, target: Tensor | None, ids: Sequence[str
             continue
         if labels.shape != (len(x),) or labels.is_floating_point():
             raise DataError(f"{name} must be integers of shape [{len(x)}], got {labels.dtype} {tuple(labels.shape)}")
+    if target is not None and bool((target.cpu() == y.cpu()).any()):
+        raise DataError(
+            f"{int((target.cpu() == y.cpu()).sum())} targets are the images' own labels",
+            "ask for a class other than the label",
+        )
     if ids is not None and len(ids) != len(x):
         raise DataError(f"{len(x)} images but {len(ids)} ids")

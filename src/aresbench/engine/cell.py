@@ -16,12 +16,12 @@ from torch import Tensor
 
 from aresbench.attacks import losses
 from aresbench.core.budget import format_fraction
-from aresbench.core.errors import ModelError
+from aresbench.core.errors import DataError, ModelError
 from aresbench.data.base import load_images
 from aresbench.engine.driver import Driver, Finished, Job, batch_for
 from aresbench.engine.ladder import Attempt, Move, breaking_rung, next_move
 from aresbench.engine.plan import SHARD, Planned
-from aresbench.engine.prepare import Prepared, prepared
+from aresbench.engine.prepare import OwnRandomState, Prepared, prepared
 from aresbench.ops.random import Streams
 
 WINDOW_VALUES = 40_000_000  # float32 values of images held at once: 160 MB, 8 shards at 224 px
@@ -114,8 +114,15 @@ def _window(plan: Planned, pictures: Pictures, places: list[int]) -> list[int]:
     if plan.preprocessing is not None:
         values = 3 * plan.preprocessing.size[0] * plan.preprocessing.size[1]
     else:
-        picture = plan.dataset.picture(places[0])
-        values = 3 * picture.width * picture.height
+        for place in places:
+            try:
+                picture = plan.dataset.picture(place)
+            except DataError:  # loading says so, or leaves it out where that is asked for
+                continue
+            values = 3 * picture.width * picture.height
+            break
+        else:
+            return places
     return places[: max(SHARD, WINDOW_VALUES // values // SHARD * SHARD)]
 
 
@@ -154,7 +161,8 @@ class _Worker:
     def _judge_clean(self, model: Prepared) -> dict[str, np.ndarray]:
         """Prediction, top-5, margin and confidence on the images before any attack, from the model itself."""
         size = self.batch or batch_for(self.x, self.device)
-        logits = torch.cat([model.confirm(model.place(part)).cpu() for part in self.x.split(size)])
+        with OwnRandomState(self.plan.seed, self.device):
+            logits = torch.cat([model.confirm(model.place(part)).cpu() for part in self.x.split(size)])
         if int(self.y.max()) >= logits.shape[1]:
             raise ModelError(
                 f"{self.plan.model.name} has {logits.shape[1]} outputs, but labels reach {int(self.y.max())}",
@@ -177,8 +185,9 @@ class _Worker:
         place = {image_id: k for k, image_id in enumerate(self.ids)}
         for row in self.plan.cell.attempts().itertuples():
             if row.id in place:
-                distance = float(row.distance) if row.verdict == "broken" else float("inf")
-                self.attempts[place[row.id]].append(Attempt(row.attack, row.eps, row.verdict == "broken", distance))
+                broken = row.verdict == "broken"
+                distance, seen = (float(row.distance), int(row.adv_prediction)) if broken else (float("inf"), None)
+                self.attempts[place[row.id]].append(Attempt(row.attack, row.eps, broken, distance, seen))
 
     def _attack(self, model: Prepared, correct: np.ndarray, advance: Callable[[int, str], None]) -> None:
         """Work through every image's plan; images at different rungs share a batch."""
@@ -239,7 +248,8 @@ class _Worker:
     def _record(self, finished: Finished, move: Move) -> dict[str, Any]:
         """Take note of an attempt; its row for the archive."""
         row = finished.job.row
-        self.attempts[row].append(Attempt(move.attack, move.eps, finished.broken, finished.distance))
+        seen = finished.prediction if finished.broken else None
+        self.attempts[row].append(Attempt(move.attack, move.eps, finished.broken, finished.distance, seen))
         place = self.places[row]
         position = int(self.plan.dataset.positions[place])
         if finished.broken and position < EXAMPLES:
@@ -265,7 +275,7 @@ class _Worker:
             "zero_gradients": finished.zero_gradients,
             "nan_gradients": finished.nan_gradients,
             "rejected": finished.rejected,
-            "adv_prediction": finished.prediction if finished.broken else None,
+            "adv_prediction": seen,
             "seed": self.plan.seed,
         }
 
@@ -313,9 +323,11 @@ class _Worker:
         nearest = min(breaks, key=lambda a: a.distance)
         out = {**nothing, "breaking_distance": nearest.distance}
         if rung < len(adversary.ladder.rungs):
-            decided = {a.attack for a in breaks if breaking_rung(adversary.ladder.rungs, [a]) == rung}
+            decided = [a for a in breaks if breaking_rung(adversary.ladder.rungs, [a]) == rung]
+            order = (*adversary.attacks, adversary.bound)
+            deciding = min(decided, key=lambda a: (order.index(a.attack), a.distance))
             out["breaking_budget"] = format_fraction(adversary.ladder.rungs[rung])
-            out["broken_by"] = next(a for a in (*adversary.attacks, adversary.bound) if a in decided)
+            out["broken_by"], out["adv_prediction"] = deciding.attack, deciding.prediction
         return out
 
     def _example(self, model: Prepared, k: int, row: dict[str, Any]) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ from aresbench.core.errors import DataError
 from aresbench.core.flag import LEVELS, Flag
 from aresbench.data.base import Dataset, load_images
 from aresbench.engine.plan import class_map_for
-from aresbench.engine.prepare import Prepared, prepared
+from aresbench.engine.prepare import OwnRandomState, Prepared, prepared
 from aresbench.metrics import wilson
 from aresbench.models.classifier import Classifier
 from aresbench.store import Cell
@@ -59,7 +59,7 @@ def examine(
                 {"modules": len(training)},
             )
         )
-    with prepared(model, x, class_map=class_map, device=device) as ready:
+    with prepared(model, x, class_map=class_map, device=device) as ready, OwnRandomState(0, ready.device):
         logits = _logits(ready, x)
         if int(y.max()) >= logits.shape[1]:
             return [

@@ -23,12 +23,14 @@ class Attempt:
         eps: the rung's exact text; ``""`` for an unbounded minimal-norm search.
         broken: whether the break was confirmed.
         distance: of the confirmed break, ``inf`` where none.
+        prediction: what the model saw there, ``None`` where nothing broke.
     """
 
     attack: str
     eps: str
     broken: bool
     distance: float
+    prediction: int | None = None
 
 
 @dataclass(frozen=True)

@@ -345,6 +345,11 @@ def _settle(adversary: Adversary) -> tuple[Adversary, dict[str, Attack]]:
             f"{wrong} looks for the nearest break at any distance, not inside a budget",
             "name it as the bound, or attack with it through aresbench.attack",
         )
+    if adversary.bound != "none" and made[adversary.bound].kind != "minimal":
+        raise SpecError(
+            f"{adversary.bound} stays inside a budget; a bound looks for the nearest break at any distance",
+            "write e.g. bound=fmn(steps=30), or bound=none",
+        )
     words = {spec: describe(attack) for spec, attack in made.items()}
     settled = replace(
         adversary,
