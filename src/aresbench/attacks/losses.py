@@ -35,6 +35,44 @@ def dlr(logits: Tensor, y: Tensor) -> Tensor:
     return -margin(logits, y) / (top[:, 0] - top[:, 2] + 1e-12)
 
 
+def probability_margin(logits: Tensor, y: Tensor) -> Tensor:
+    """Best other probability minus that of ``y``, [N] in [-1, 1] (Xie et al., 2024. arXiv:2411.15210).
+
+    Softmax and margin run in float64: at a confidence of 1 - 1e-8 the gradient is small, in float32 it would be wrong.
+    """
+    return -margin(logits.double().softmax(1), y).to(logits.dtype)
+
+
+def _minus_margin(logits: Tensor, y: Tensor) -> Tensor:
+    return -margin(logits, y)
+
+
+def _ratio_or_margin(logits: Tensor, y: Tensor) -> Tensor:
+    return dlr(logits, y) if logits.shape[1] >= 3 else -margin(logits, y)
+
+
+LOSSES: dict[str, Loss] = {
+    "ce": cross_entropy,
+    "margin": _minus_margin,
+    "dlr": _ratio_or_margin,
+    "pm": probability_margin,
+}
+"""By name, what rises as an image leaves ``y``; with fewer than 3 classes ``dlr`` is the margin."""
+
+
+def named(name: str, problem: Problem) -> Loss | None:
+    """The loss an attack calls by name: away from the label or, minus the same, towards the target.
+
+    ``None`` for ``ce``: that is the problem's own loss, which the goal may have replaced.
+    """
+    if name == "ce":
+        return None
+    loss, target = LOSSES[name], problem.target
+    if target is None:
+        return loss
+    return lambda logits, y: -loss(logits, target)
+
+
 def goal_margin(problem: Problem) -> Loss:
     """The loss that is positive where the problem's goal is reached: a wrong class leads, or the target does."""
     target = problem.target

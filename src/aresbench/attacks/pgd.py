@@ -8,9 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from aresbench.attacks import geometry
+from aresbench.attacks import geometry, losses
 from aresbench.attacks.base import Attack, Problem, State
-from aresbench.attacks.settings import check_flag, check_number, check_whole
+from aresbench.attacks.settings import check_choice, check_flag, check_number, check_whole
 
 
 @dataclass
@@ -32,11 +32,14 @@ class PGD(Attack):
         rel_step: length of a step as a fraction of eps. A fraction, because a fixed length is silently
             weak at large budgets.
         random_start: begin at a point drawn evenly from the ball (true), or at the image itself.
+        loss: what the steps climb: ``ce`` (cross-entropy), ``margin`` (of the logits, as in C&W), ``dlr``
+            (difference of logits ratio; the margin below 3 classes) or ``pm`` (probability margin).
     """
 
     steps: int = 20
     rel_step: float = 0.25
     random_start: bool = True
+    loss: str = "ce"
 
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
     access: ClassVar[str] = "gradient"
@@ -52,6 +55,7 @@ class PGD(Attack):
         check_whole(self, "steps", least=1)
         check_number(self, "rel_step")
         check_flag(self, "random_start")
+        check_choice(self, "loss", losses.LOSSES)
 
     @property
     def total_steps(self) -> int:
@@ -68,7 +72,7 @@ class PGD(Attack):
         return PGDState(torch.zeros_like(problem.y), x)
 
     def step(self, problem: Problem, state: PGDState) -> PGDState:
-        logits, _, gradient = problem.gradient(state.x)
+        logits, _, gradient = problem.gradient(state.x, losses.named(self.loss, problem))
         problem.offer(state.x, logits)
         moved = geometry.ascend(state.x, gradient, self.rel_step * problem.eps, problem.norm)
         return PGDState(state.t, geometry.project_(moved, problem.x, problem.eps, problem.norm))

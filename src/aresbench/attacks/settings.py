@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from aresbench.attacks.base import Attack
 from aresbench.core.errors import SpecError
@@ -39,6 +40,17 @@ def check_flag(attack: Attack, name: str) -> None:
     """
     if not isinstance(getattr(attack, name), bool):
         _refuse(attack, name, "must be true or false")
+
+
+def check_choice(attack: Attack, name: str, choices: Iterable[str]) -> None:
+    """The setting is one of some words.
+
+    Raises:
+        SpecError: it is not.
+    """
+    words = list(choices)
+    if getattr(attack, name) not in words:
+        _refuse(attack, name, f"must be one of {', '.join(words)}")
 
 
 def _refuse(attack: Attack, name: str, rule: str) -> None:
