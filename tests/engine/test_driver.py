@@ -223,6 +223,21 @@ def test_a_break_that_the_model_itself_does_not_confirm_counts_as_resisted():
     assert (out.first_step == -1).all()
 
 
+class Lucky(nn.Module):
+    """Surely wrong only at the far side of the ball; before, a lucky draw may fool it once."""
+
+    def forward(self, x):
+        f = (x.mean((1, 2, 3)) - 0.4) * 40 + 1.5 * torch.randn(len(x))
+        return torch.stack((f, -f), dim=1)
+
+
+def test_a_lucky_draw_does_not_end_the_search():
+    x, y = torch.full((100, 3, 4, 4), 0.5), torch.zeros(100, dtype=torch.int64)
+    with prepared(Lucky(), x) as model:
+        out = run_attack(model, make_attack("pgd(steps=20)"), x, y, norm="linf", eps=0.2)
+    assert out.broken.float().mean() > 0.95, "at the far side 99.6 % of the draws are wrong"
+
+
 def test_finished_images_come_while_others_still_run():
     with prepared(Plane(), BRIGHT) as model:
         driver = Driver(model, make_attack("pgd(steps=50)"), BRIGHT, ZERO, list("abcdef"), norm="linf", batch=6)

@@ -52,7 +52,8 @@ class Finished:
     Args:
         job: the job done.
         verdict: ``broken``, ``resisted``, or ``unconfirmed`` (the fast copy of the model was fooled
-            and the model itself, asked again, was not: a margin below float noise).
+            and the model itself, asked again, was not, to the last step: a margin below float noise, or a
+            model that draws).
         x_adv: [C, H, W], the offer kept (the image itself where nothing broke it).
         distance: of ``x_adv`` where broken, else ``inf``.
         prediction: the model's own prediction at ``x_adv`` where broken, else -1.
@@ -179,8 +180,7 @@ class Driver:
             count = sum(len(book.row) for book in leaving)
             late = time.monotonic() - since > self.flush_seconds
             if count and (live is None or count >= self.batch or late):
-                with random_state:
-                    finished = self._confirm(leaving, flying)
+                finished = self._note(leaving, flying)
                 leaving, since = [], time.monotonic()
                 yield finished
 
@@ -222,6 +222,7 @@ class Driver:
 
     def _dismiss(self, problem: EngineProblem, state: Any, leaving: list[Ledger]) -> tuple[EngineProblem, Any] | None:
         """Let finished images leave; those out of steps first offer what they still hold."""
+        gone: list[Ledger] = []  # noted at the end: where memory runs out before, nothing has happened
         spent = problem.t >= self.attack.total_steps
         unbroken = spent & ~problem.ledger.broken if self.goal == "break" else spent
         if bool(unbroken.all()):
@@ -230,41 +231,55 @@ class Driver:
             at = unbroken.nonzero().squeeze(1)
             part = problem.select(at)
             self.attack.finish(part, base.select(state, at))
-            leaving.append(part.ledger)
+            self._confirm(part)
+            gone.append(part.ledger)
             stay = (~unbroken).nonzero().squeeze(1)
             problem, state, spent = problem.select(stay), base.select(state, stay), spent[stay]
-        done = spent | problem.ledger.broken if self.goal == "break" else spent
-        if not bool(done.any()):
-            return problem, state
-        leaving.append(problem.ledger.select(done.nonzero().squeeze(1)))
-        if bool(done.all()):
-            return None
-        stay = (~done).nonzero().squeeze(1)
-        return problem.select(stay), base.select(state, stay)
+        done = spent
+        if self.goal == "break":
+            self._confirm(problem)
+            problem.ledger.withdraw(problem.ledger.broken & ~problem.ledger.confirmed & ~spent)
+            done = spent | problem.ledger.broken
+        left: tuple[EngineProblem, Any] | None = problem, state
+        if bool(done.any()):
+            out = problem.select(done.nonzero().squeeze(1))
+            if self.goal != "break":
+                self._confirm(out)
+            gone.append(out.ledger)
+            stay = (~done).nonzero().squeeze(1)
+            left = (problem.select(stay), base.select(state, stay)) if len(stay) else None
+        leaving += gone
+        return left
 
-    def _confirm(self, leaving: list[Ledger], flying: dict[int, Job]) -> list[Finished]:
-        """Ask the user's own module about every claimed break, once, and write down the outcome."""
+    def _confirm(self, problem: EngineProblem) -> None:
+        """Ask the user's own module about every claimed break."""
+        book = problem.ledger
+        at = book.broken.nonzero().squeeze(1)
+        if not len(at):
+            return
+        logits = torch.cat([self.model.confirm(x) for x in book.best[at].split(self.batch)])
+        goal = (problem.y if problem.target is None else problem.target)[at]
+        said = logits.argmax(1)
+        sure = (said != goal if problem.target is None else said == goal) & torch.isfinite(logits).all(1)
+        book.forwards[at] += 1
+        book.prediction[at] = said
+        book.margin[at] = losses.margin(logits, goal)
+        book.confirmed[at] = sure
+        book.doubted[at] |= ~sure
+
+    @staticmethod
+    def _note(leaving: list[Ledger], flying: dict[int, Job]) -> list[Finished]:
+        """Write down what became of the images that left."""
         book = leaving[0]
         for other in leaving[1:]:
             book = book.concat(other)
-        n = len(book.row)
-        prediction = torch.full((n,), -1, dtype=torch.int64)
-        margin = torch.full((n,), torch.nan)
-        confirmed = torch.zeros(n, dtype=torch.bool)
-        claimed = book.broken.nonzero().squeeze(1)
-        rows = [flying[r].row for r in book.row.tolist()]
-        for at in claimed.split(self.batch) if len(claimed) else ():
-            logits = self.model.confirm(book.best[at]).cpu()
-            goal = (self.y if self.target is None else self.target)[[rows[k] for k in at.tolist()]].cpu()
-            prediction[at.cpu()] = logits.argmax(1)
-            margin[at.cpu()] = losses.margin(logits, goal)
-            reached = logits.argmax(1) != goal if self.target is None else logits.argmax(1) == goal
-            confirmed[at.cpu()] = reached & torch.isfinite(logits).all(1)
-        book.forwards[claimed] += 1
         facts = {
             name: getattr(book, name).tolist()
             for name in (
-                "broken",
+                "confirmed",
+                "doubted",
+                "prediction",
+                "margin",
                 "distance",
                 "first_step",
                 "first_query",
@@ -277,18 +292,18 @@ class Driver:
         }
         finished = []
         for k, serial in enumerate(book.row.tolist()):
-            broken, sure = facts["broken"][k], bool(confirmed[k])
+            sure = facts["confirmed"][k]
             finished.append(
                 Finished(
                     job=flying.pop(serial),
-                    verdict="broken" if sure else "unconfirmed" if broken else "resisted",
+                    verdict="broken" if sure else "unconfirmed" if facts["doubted"][k] else "resisted",
                     x_adv=book.best[k].detach(),
                     distance=facts["distance"][k] if sure else float("inf"),
-                    prediction=int(prediction[k]) if sure else -1,
-                    margin=float(margin[k]),
+                    prediction=facts["prediction"][k] if sure else -1,
+                    margin=facts["margin"][k],
                     first_step=facts["first_step"][k] if sure else -1,
                     first_query=facts["first_query"][k] if sure else -1,
-                    **{n: facts[n][k] for n in list(facts)[4:]},
+                    **{n: facts[n][k] for n in list(facts)[7:]},
                 )
             )
         return finished

@@ -33,6 +33,9 @@ class Ledger:
     zero_gradients: Tensor
     nan_gradients: Tensor
     rejected: Tensor
+    confirmed: Tensor  # the model itself, asked once more, was fooled too
+    doubted: Tensor  # it was not, at least once
+    margin: Tensor  # of its answer
 
     @classmethod
     def blank(cls, rows: Tensor, x: Tensor) -> Ledger:
@@ -56,7 +59,17 @@ class Ledger:
             zero_gradients=whole(0),
             nan_gradients=whole(0),
             rejected=whole(0),
+            confirmed=torch.zeros(n, dtype=torch.bool, device=device),
+            doubted=torch.zeros(n, dtype=torch.bool, device=device),
+            margin=torch.full((n,), torch.nan, device=device),
         )
+
+    def withdraw(self, which: Tensor) -> None:
+        """Take back claims [N] bool, so that the search goes on."""
+        self.broken = self.broken & ~which
+        self.distance = torch.where(which, torch.inf, self.distance)
+        for name in ("prediction", "first_step", "first_query"):
+            setattr(self, name, torch.where(which, -1, getattr(self, name)))
 
     def select(self, index: Tensor) -> Ledger:
         return Ledger(*(getattr(self, f.name)[index] for f in fields(self)))
