@@ -29,6 +29,7 @@ TABLES: dict[str, dict[str, str]] = {
         "apgd-ce": "aresbench.attacks.apgd:APGDCE",
         "square": "aresbench.attacks.square:Square",
         "fmn": "aresbench.attacks.fmn:FMN",
+        "ddn": "aresbench.attacks.ddn:DDN",
     },
     "corruptions": {
         "gaussian_noise": "aresbench.corruptions.noise:GaussianNoise",
