@@ -9,7 +9,7 @@ from torch import nn
 
 from aresbench.core.errors import DataError
 from aresbench.data.load import load_dataset
-from aresbench.engine.doctor import examine, examine_data, flags_of_cell
+from aresbench.engine.doctor import _permuted, examine, examine_data, flags_of_cell
 from aresbench.engine.evaluate import evaluate
 from aresbench.models.classifier import Classifier
 from aresbench.models.load import load_model
@@ -135,3 +135,13 @@ def test_a_dataset_is_examined_file_by_file(tmp_path):
 def test_classes_without_images_are_mentioned():
     data = load_dataset("digits")[np.flatnonzero(load_dataset("digits").labels < 3)[:20]]
     assert {f.name for f in examine_data(data)} == {"classes-without-images"}
+
+
+def test_guesses_do_not_look_permuted():
+    """The best renaming of twenty guesses among four classes is right on half of them, by chance."""
+    y = torch.arange(4).repeat(5)
+    for seed in range(32):
+        logits = torch.rand(20, 4, generator=torch.Generator().manual_seed(seed))
+        assert _permuted(logits, y, logits.argmax(1) == y, "abcd") == [], seed
+    (flag,) = _permuted(torch.eye(4)[y.roll(1)], y, torch.zeros(20, dtype=torch.bool), "abcd")
+    assert "b → a" in flag.message

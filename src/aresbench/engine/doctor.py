@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,8 @@ def examine(
         flags += _determinism(ready, x, logits)
         flags += _gradients(ready, x, y)
         flags += _input_range(ready, x, y, right)
-    flags += _permuted(logits, y, right)
+    called = model.classes.names if model.classes is not None else [str(k) for k in range(logits.shape[1])]
+    flags += _permuted(logits, y, right, [called[k] for k in class_map.keep] or called)
     flags += _published(model, data, right)
     return sorted(flags, key=lambda f: LEVELS.index(f.level))
 
@@ -228,37 +230,47 @@ def _input_range(model: Prepared, x: Tensor, y: Tensor, right: Tensor) -> list[F
     return flags
 
 
-def _permuted(logits: Tensor, y: Tensor, right: Tensor) -> list[Flag]:
-    """Would renaming the classes make the model much better? Then the label order is doubtful."""
-    own = right.float().mean().item()
-    pairs = Counter(zip(y.tolist(), logits.argmax(1).tolist(), strict=True))
-    best: dict[int, int] = {}
-    taken: set[int] = set()
-    for (label, predicted), _ in pairs.most_common():  # greedy one-to-one renaming
-        if label not in best and predicted not in taken:
-            best[label] = predicted
-            taken.add(predicted)
+def _permuted(logits: Tensor, y: Tensor, right: Tensor, names: Sequence[str]) -> list[Flag]:
+    """Would renaming the classes make the model much better? Then the label order is doubtful.
+
+    Some renaming suits even a model that guesses. So it must gain more than it does for the same
+    predictions dealt out to the images at random.
+    """
+    predicted = logits.argmax(1)
     # A label seen once can always be renamed to its prediction: only labels seen at least twice tell anything.
-    seen = Counter(y.tolist())
-    repeated = [label for label in best if seen[label] >= 2]
-    images = sum(seen[label] for label in repeated)
-    if images < 10:
+    repeated = torch.bincount(y)[y] >= 2
+    n = int(repeated.sum())
+    if n < 10:
         return []
-    matched = sum(pairs[label, best[label]] for label in repeated) / images
-    renamed = [label for label in repeated if best[label] != label]
-    if matched > own + 0.3 and len(renamed) >= 2:
-        examples = ", ".join(f"{label} → {best[label]}" for label in renamed[:5])
+    labels, answers = y[repeated].tolist(), predicted[repeated].tolist()
+    own = right[repeated].float().mean().item()
+    best, hits = _renaming(labels, answers)
+    renamed = [label for label in best if best[label] != label]
+    deal = np.random.default_rng(0)
+    by_chance = max(_renaming(labels, deal.permutation(answers).tolist())[1] for _ in range(200))
+    if hits / n > own + 0.3 and hits > by_chance and len(renamed) >= 2:
+        examples = ", ".join(f"{names[label]} → {names[best[label]]}" for label in renamed[:5])
         return [
             Flag(
                 "labels-look-permuted",
                 "error",
                 "data",
-                f"accuracy is {own:.0%}, but would be {matched:.0%} if classes were renamed ({examples} …)",
+                f"accuracy is {own:.0%}, but would be {hits / n:.0%} if classes were renamed ({examples} …)",
                 "compare the class order of the data with the model's; give class names on both sides",
-                {"accuracy": own, "renamed": matched, "n": images},
+                {"accuracy": own, "renamed": hits / n, "n": n},
             )
         ]
     return []
+
+
+def _renaming(labels: list[int], answers: list[int]) -> tuple[dict[int, int], int]:
+    """A greedy one-to-one renaming of labels to answers, and how many images it gets right."""
+    pairs = Counter(zip(labels, answers, strict=True))
+    best: dict[int, int] = {}
+    for (label, answer), _ in pairs.most_common():
+        if label not in best and answer not in best.values():
+            best[label] = answer
+    return best, sum(pairs[pair] for pair in best.items())
 
 
 def _published(model: Classifier, data: Dataset, right: Tensor) -> list[Flag]:
