@@ -83,3 +83,35 @@ def test_a_folder_that_is_no_store_is_left_alone(command: Any, tmp_path: Any) ->
     said = command("store", "status", "--store", "photos")
     assert said.status == 2
     assert "not a store" in said.err
+
+
+@pytest.mark.parametrize("device", ["nonsense", "cuda:77"])
+@pytest.mark.parametrize(
+    "words", ["run samples:digits-plain", "run samples:digits-plain --dry-run", "doctor samples:digits-plain"]
+)
+def test_a_device_that_is_not_there_is_named(command: Any, words: str, device: str) -> None:
+    said = command(*words.split(), "--device", device)
+    assert said.status == 2
+    assert f"no device {device!r}" in said.err
+
+
+def test_a_model_that_fails_on_the_images_is_said_in_words(command: Any, tmp_path: Any) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import aresbench as ab, torch\n"
+        "def make():\n"
+        "    return ab.Classifier(torch.nn.Linear(7, 10), classes=[str(k) for k in range(10)], preprocessing=8)\n"
+    )
+    said = command("doctor", "./mine.py:make", "--data", "digits")
+    assert said.status == 2
+    assert "mine.py:make fails on images of shape" in said.err
+
+
+@pytest.mark.parametrize(("text", "line"), [("x = 1\ndef f(:\n", 2), ("import torch\n\nimport nosuchmodule\n", 3)])
+def test_a_file_of_ones_own_that_cannot_be_imported_names_the_line(
+    command: Any, tmp_path: Any, text: str, line: int
+) -> None:
+    (tmp_path / "mine.py").write_text(text)
+    said = command("doctor", "./mine.py:make")
+    assert said.status == 2
+    assert "mine.py cannot be imported" in said.err
+    assert f"see line {line}" in said.err

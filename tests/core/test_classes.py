@@ -55,3 +55,8 @@ def test_an_ambiguous_name_is_refused():
     with pytest.raises(DataError, match="2 of the model's classes"):
         match_classes(Classes(("crane",)), model)
     assert match_classes(Classes(("crane, machine", "crane, bird")), model).target == (1, 0)
+
+
+def test_what_matches_nothing_is_told_what_the_model_knows():
+    with pytest.raises(DataError, match="goldfish"):
+        match_classes(Classes(("zzzzzz",)), MODEL)

@@ -97,3 +97,11 @@ def test_draws_stay_what_they_are_from_version_to_version(name: str, expected: l
     (draws,) = corruption.draws(Streams(0, corruption.component, ["test/00017"]), 32, 32).values()
     assert corruption.revision == 1
     assert draws.flatten()[:3].tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_corruption_of_ones_own_is_told_what_it_lacks(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "\n".join(line for line in PLUGIN.splitlines() if "name:" not in line and "doses:" not in line)
+    )
+    with pytest.raises(SpecError, match="does not say its name, doses"):
+        make_corruption(f"{tmp_path}/own.py:Darker", 1)

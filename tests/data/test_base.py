@@ -186,3 +186,8 @@ def test_pictures_of_different_sizes_need_a_preprocessing(broken: Path) -> None:
         load_images(load_dataset("samples"), range(20), None)
     with pytest.raises(DataError, match="takes 30×30"):
         load_images(load_dataset("digits"), [0], Preprocessing((30, 30)), on_bad="skip")
+
+
+def test_a_single_place_is_no_view() -> None:
+    with pytest.raises(DataError, match=r"data\[\[3\]\]"):
+        load_dataset("digits")[3]  # type: ignore[index]

@@ -110,7 +110,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for damaged in (b"", b"text", whole[: len(whole) // 2], whole[:200] + b"\0" * 40 + whole[240:]):
         path.write_bytes(damaged)
-        with pytest.raises(DataError, match=r"not a readable .npz file"):
+        with pytest.raises(DataError, match=r"not a readable .npz file(?!.*unsafe)"):
             load_dataset(f"npz:{path}")
     with path.open("wb") as file:
         np.save(file, X)

@@ -149,3 +149,8 @@ def test_bad_input_is_named(change, error, words, plain, digits):
     ids = arguments.pop("ids")
     with pytest.raises(error, match=words):
         ab.attack(plain, **arguments, ids=ids)
+
+
+def test_arrays_in_place_of_tensors_are_refused_in_words(plain, digits):
+    with pytest.raises(DataError, match="must be tensors"):
+        ab.attack(plain, digits[0].numpy(), digits[1], "pgd", "linf:4/255")

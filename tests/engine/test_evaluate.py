@@ -344,3 +344,8 @@ def test_results_select_print_and_refuse(store):
     assert "<table" in results._repr_html_()
     with pytest.raises(UnknownName, match="curve"):
         results["curv"]
+
+
+def test_a_bare_module_is_asked_what_its_outputs_mean(tmp_path):
+    with pytest.raises(ModelError, match="Sequential does not say"):
+        ab.evaluate(nn.Sequential(nn.Flatten()), [ab.Task("digits", "clean")], n=2, store=tmp_path)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from aresbench.core.classes import ClassMap
+from aresbench.core.errors import ModelError
 from aresbench.engine.prepare import prepared
 
 
@@ -146,7 +147,10 @@ def test_a_model_that_cannot_be_copied_is_used_as_it_is_and_put_back():
 def test_a_model_that_fails_on_its_first_images_is_put_back():
     net = Uncopiable()
     before = snapshot(net)
-    with pytest.raises(RuntimeError), prepared(net, torch.rand(2, 3, 5, 5)):
+    with (
+        pytest.raises(ModelError, match=r"Uncopiable fails on images of shape \[2, 3, 5, 5\]"),
+        prepared(net, torch.rand(2, 3, 5, 5)),
+    ):
         pass
     assert_untouched(net, before)
 

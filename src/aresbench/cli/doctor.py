@@ -39,6 +39,7 @@ def call(args: argparse.Namespace) -> int:
     """Print each finding with what it means and what to do."""
     from aresbench.data.load import load_dataset
     from aresbench.engine.doctor import examine, examine_data
+    from aresbench.engine.evaluate import chosen_device
 
     if _is_dataset(args.thing):
         data = load_dataset(args.thing, args.root)
@@ -48,7 +49,7 @@ def call(args: argparse.Namespace) -> int:
 
         model = load_model(args.thing)
         data = load_dataset(args.data, args.root) if args.data else _data_for(model)
-        about, flags = f"{args.thing} on {data.name}", examine(model, data, device=args.device)
+        about, flags = f"{args.thing} on {data.name}", examine(model, data, device=chosen_device(args.device))
     if args.json:
         print_json([flag.record() for flag in flags])
     else:

@@ -141,7 +141,7 @@ def _close(args: argparse.Namespace, results: Results) -> int:
 
 def _dry_run(args: argparse.Namespace) -> int:
     suite = load_suite(args.suite)
-    from aresbench.engine.evaluate import default_device
+    from aresbench.engine.evaluate import chosen_device
     from aresbench.engine.forecast import seconds_at_most
     from aresbench.engine.plan import make_plan
     from aresbench.store import Store
@@ -156,9 +156,7 @@ def _dry_run(args: argparse.Namespace) -> int:
         balanced=args.balanced,
         seed=args.seed,
     )
-    import torch
-
-    device = torch.device(args.device) if args.device else default_device()
+    device = chosen_device(args.device)
     table = [("model", "dataset", "task", "there", "to do", "at most")]
     total = 0.0
     for cell in plan.cells:

@@ -54,6 +54,10 @@ class ClassMap:
         return {"rule": self.rule, "hash": hashlib.sha256(text.encode()).hexdigest()[:12]}
 
 
+def _a_few(names: tuple[str, ...]) -> str:
+    return ", ".join(map(repr, names[:6])) + (" …" if len(names) > 6 else "")
+
+
 def _forms(name: str) -> set[str]:
     """Spellings under which a label text is recognised: whole, and each comma-separated synonym."""
     clean = re.sub(r"[\s_\-]+", " ", name.strip().lower())
@@ -91,7 +95,7 @@ def match_classes(data: Classes, model: Classes, *, subset: bool = False) -> Cla
             reason = "none of the model's classes" if not hits else f"{len(hits)} of the model's classes"
             raise DataError(
                 f"class {label!r} of the data matches {reason}",
-                did_you_mean(label, model.names) or "name the classes as the model does, or give a map",
+                did_you_mean(label, model.names) or f"name the classes as the model does: {_a_few(model.names)}",
             )
         indices.append(hits.pop())
     if len(set(indices)) != len(indices):

@@ -14,19 +14,22 @@ import importlib.metadata
 import importlib.util
 import inspect
 import sys
+import traceback
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from aresbench.core.errors import SpecError, UnknownName, did_you_mean
+from aresbench.core.errors import AresError, SpecError, UnknownName, did_you_mean
 
 TABLES: dict[str, dict[str, str]] = {
     "attacks": {
         "fgsm": "aresbench.attacks.fgsm:FGSM",
         "pgd": "aresbench.attacks.pgd:PGD",
         "apgd-ce": "aresbench.attacks.apgd:APGDCE",
+        "apgd-dlr": "aresbench.attacks.apgd:APGDDLR",
+        "apgd-pm": "aresbench.attacks.apgd:APGDPM",
         "square": "aresbench.attacks.square:Square",
         "fmn": "aresbench.attacks.fmn:FMN",
         "ddn": "aresbench.attacks.ddn:DDN",
@@ -136,6 +139,7 @@ def load_file(path: Path) -> ModuleType:
 
     Raises:
         UnknownName: no such file.
+        SpecError: the file raises an error.
     """
     full = path.expanduser().resolve()
     if not full.is_file():
@@ -149,10 +153,24 @@ def load_file(path: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except BaseException:
+    except BaseException as error:
         del sys.modules[name]
-        raise
+        if isinstance(error, AresError) or not isinstance(error, Exception):
+            raise
+        where = _line_in(error, full)
+        raise SpecError(
+            f"{path} cannot be imported: {type(error).__name__}: {error}",
+            f"see line {where} of the file" if where else f"try: python {path}",
+        ) from error
     return module
+
+
+def _line_in(error: Exception, file: Path) -> int | None:
+    """The last line of a file that an error passed through."""
+    if isinstance(error, SyntaxError) and error.filename == str(file):
+        return error.lineno
+    frames = traceback.extract_tb(error.__traceback__)
+    return next((frame.lineno for frame in reversed(frames) if frame.filename == str(file)), None)
 
 
 def card(kind: str, name: str) -> Card:

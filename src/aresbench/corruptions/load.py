@@ -29,6 +29,13 @@ def make_corruption(name: str, severity: int, mode: str = "memory") -> Corruptio
     found = find("corruptions", name)
     if not (isinstance(found, type) and issubclass(found, Corruption)):
         raise SpecError(f"{name!r} is not a corruption", "name a subclass of aresbench.corruptions.base.Corruption")
+    missing = [fact for fact in ("name", "family", "paper", "revision", "doses") if not hasattr(found, fact)]
+    if missing:
+        raise SpecError(
+            f"the corruption {name!r} does not say its {', '.join(missing)}",
+            "write them as class attributes: doses[size] holds one parameter for each severity 1 to 5, "
+            "e.g. {224: (0.9, 0.8, 0.7, 0.6, 0.5)}",
+        )
     return found(severity, mode)
 
 

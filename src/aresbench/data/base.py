@@ -165,6 +165,11 @@ class Dataset(ABC):
         """
         if isinstance(index, slice):
             return self._view(np.arange(len(self))[index])
+        if isinstance(index, int | np.integer):
+            raise DataError(
+                f"data[{index}] is no view: images are chosen by a slice or a list of places",
+                f"write data[[{index}]], or data.picture({index}) for the picture itself",
+            )
         chosen = np.asarray(index, dtype=np.int64 if len(index) == 0 else None)
         if chosen.ndim != 1 or chosen.dtype.kind not in "iu":
             raise DataError(f"images are chosen by a slice or a list of places, not by {index!r}")

@@ -89,7 +89,9 @@ def _read(path: Path) -> dict[str, np.ndarray]:
                 f"{path} holds Python objects, which could run code when loaded",
                 "save plain arrays: numbers for x and y, texts as np.array(names, dtype=str)",
             ) from error
-        raise DataError(f"{path} is not a readable .npz file: {error}", "save it again with np.savez") from error
+        # numpy takes every unknown file for a pickle, and advises to load it unsafely
+        reason = "it is of another format" if "pickle" in str(error) else error
+        raise DataError(f"{path} is not a readable .npz file: {reason}", "save it again with np.savez") from error
     raise DataError(f"{path} holds a single array", "save x and y together with np.savez")
 
 

@@ -198,6 +198,8 @@ def _right(model: Prepared, x: Tensor, y: Tensor, target: Tensor | None, batch: 
 
 
 def _check_inputs(x: Tensor, y: Tensor, target: Tensor | None, ids: Sequence[str] | None) -> None:
+    if not isinstance(x, Tensor) or not isinstance(y, Tensor):
+        raise DataError("images and labels must be tensors", "for arrays write torch.from_numpy(x)")
     if x.ndim != 4 or not x.is_floating_point():
         raise DataError(
             f"images must be a float tensor [N, C, H, W], got {x.dtype} {tuple(x.shape)}",

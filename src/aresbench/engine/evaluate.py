@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from aresbench import __version__
-from aresbench.core.errors import AresError, StoreError
+from aresbench.core.errors import AresError, SpecError, StoreError
 from aresbench.core.suite import Suite, Task
 from aresbench.data.base import Dataset
 from aresbench.engine.cell import Pictures, fill
@@ -69,11 +69,11 @@ def evaluate(
             whose model or data fail is reported among ``results.skipped`` and the others go on.
     """
     tell = progress or (lambda event: None)
+    where = chosen_device(device)
     archive = store if isinstance(store, Store) else Store(store)
     plan = make_plan(models, suite, archive, data=data, root=root, n=n, balanced=balanced, seed=seed)
     for skipped in plan.skipped:
         tell(Event("skip", skipped=skipped, message=skipped.reason))
-    where = torch.device(device) if device is not None else default_device()
     run = _Run(plan, where, batch, on_bad, doctor, tell)
     readings = [reading for planned in plan.cells if (reading := run.one(planned)) is not None]
     return Results(readings, plan.skipped)
@@ -82,6 +82,25 @@ def evaluate(
 def default_device() -> torch.device:
     """A GPU if there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def chosen_device(device: str | torch.device | None) -> torch.device:
+    """The device asked for, or a GPU if there is one.
+
+    Raises:
+        SpecError: torch knows no such device, or this machine has none.
+    """
+    if device is None:
+        return default_device()
+    try:
+        where = torch.device(device)
+        torch.empty(0, device=where)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0].partition(". ")[0]
+        raise SpecError(
+            f"no device {str(device)!r} here: {reason}", "choose cpu, or cuda where there is a GPU"
+        ) from error
+    return where
 
 
 class _Run:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from aresbench.attacks.base import Attack
 from aresbench.attacks.load import describe, make_attack
@@ -142,7 +143,7 @@ def make_plan(
     tasks, named = tasks_of(suite)
     if models is None:
         models = list(named.models) if named else []
-    if isinstance(models, str | Classifier):
+    if isinstance(models, str | Classifier | nn.Module):
         models = [models]
     if not models:
         raise SpecError("no model is named", "give one, e.g. timm:resnet50.a1_in1k, or see `aresbench list models`")
@@ -157,8 +158,13 @@ def make_plan(
                     raise
                 plan.skipped += [Skipped(entry, task, str(error), True) for task in tasks]
                 continue
-        else:
+        elif isinstance(entry, Classifier):
             model = entry
+        else:
+            raise ModelError(
+                f"a {type(entry).__name__} does not say what its outputs mean",
+                "wrap it: Classifier(module, mean=…, std=…, classes=[…], preprocessing=size)",
+            )
         _plan_model(plan, model, tasks, named, shelf, store, seed)
     return plan
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from aresbench.core.classes import ClassMap
+from aresbench.core.errors import AresError, ModelError
 from aresbench.ops.memory import keep_freed_memory
 
 
@@ -123,7 +124,7 @@ def prepared(
         example = example[:2].to(device).contiguous(memory_format=layout)
         merged = 0
         keep = torch.tensor(class_map.keep, device=device) if class_map is not None and class_map.keep else None
-        with torch.no_grad(), OwnRandomState(0, device):
+        with torch.no_grad(), OwnRandomState(0, device), _first_forward(classifier, example):
             if copied:
                 search.to(memory_format=layout)
                 merged, search = _merge_batch_norm(search, classifier, example)
@@ -136,6 +137,22 @@ def prepared(
             module.training = training
         if home != device:
             classifier.to(home)
+
+
+@contextmanager
+def _first_forward(classifier: nn.Module, example: Tensor) -> Iterator[None]:
+    """Say of a model that cannot take the images at all that it is the model's fault."""
+    try:
+        yield
+    except (AresError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        name, shape = getattr(classifier, "name", type(classifier).__name__), list(example.shape)
+        reason = str(error).strip().partition("\n")[0]
+        raise ModelError(
+            f"{name} fails on images of shape {shape}: {type(error).__name__}: {reason}",
+            "call it by hand on such a batch; if the size is wrong, set it: Classifier(module, preprocessing=size)",
+        ) from error
 
 
 def _private_copy(classifier: nn.Module) -> tuple[nn.Module, bool]:
