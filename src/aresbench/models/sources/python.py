@@ -105,7 +105,10 @@ def make(spec: str) -> tuple[Any, str]:
 
 def _fresh(path: Path) -> str:
     """Import a file (again, if it was edited since it was imported) and return its text."""
-    module = load_file(path)
+    try:
+        module = load_file(path)
+    except SpecError as error:
+        raise ModelError(error.problem, error.remedy) from error
     text = path.expanduser().read_text("utf-8")
     if getattr(module, _SOURCE, text) != text:
         del sys.modules[module.__name__]
