@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from aresbench.attacks import geometry, losses
-from aresbench.attacks.apgd import APGDCE
+from aresbench.attacks.apgd import APGDCE, APGDDLR, APGDPM
 from aresbench.attacks.fgsm import FGSM
 from aresbench.attacks.fmn import FMN
 from aresbench.attacks.pgd import PGD
@@ -16,7 +16,15 @@ from aresbench.core.errors import SpecError
 from aresbench.engine.problem import EngineProblem
 from aresbench.ops.random import Streams
 
-ATTACKS = [FGSM(), PGD(steps=5), APGDCE(steps=12), Square(queries=20), FMN(steps=12)]
+ATTACKS = [
+    FGSM(),
+    PGD(steps=5),
+    APGDCE(steps=12),
+    APGDDLR(steps=12),
+    APGDPM(steps=12),
+    Square(queries=20),
+    FMN(steps=12),
+]
 PAIRS = [(attack, norm) for attack in ATTACKS for norm in attack.norms]
 NAMES = [f"{type(attack).__name__}-{norm}" for attack, norm in PAIRS]
 

@@ -29,7 +29,8 @@ def test_list_json_is_what_show_json_says(command: Any, kind: str) -> None:
 
 
 def test_list_by_part_and_by_pattern(command: Any) -> None:
-    assert [line.split()[0] for line in command("list", "attacks", "pgd").out.splitlines()] == ["pgd", "apgd-ce"]
+    named = [name for name in TABLES["attacks"] if "pgd" in name]
+    assert [line.split()[0] for line in command("list", "attacks", "pgd").out.splitlines()] == named
     assert [line.split()[0] for line in command("list", "attacks", "pgd*").out.splitlines()] == ["pgd"]
 
 

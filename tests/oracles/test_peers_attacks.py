@@ -25,7 +25,7 @@ from torch import Tensor
 from aresbench.attacks import geometry
 from aresbench.attacks.base import Attack
 from aresbench.attacks.load import make_attack
-from aresbench.attacks.losses import cross_entropy
+from aresbench.attacks.losses import LOSSES, cross_entropy
 from aresbench.data.base import load_images
 from aresbench.data.load import load_dataset
 from aresbench.engine.driver import Outcome, run_attack
@@ -88,7 +88,7 @@ def broken(at: Case, x: Tensor) -> Tensor:
         return at.model(x).argmax(1) != at.y
 
 
-# -- APGD-CE against pyautoattack -------------------------------------------------------------
+# -- APGD against pyautoattack ----------------------------------------------------------------
 
 
 def watch(at: Case) -> tuple[Callable[[Tensor], Tensor], list[Tensor]]:
@@ -120,46 +120,58 @@ def apgd_path(at: Case, attack: Attack, norm: str, eps: float, start: Tensor) ->
 
 
 def peer_apgd(
-    at: Case, norm: str, eps: float, steps: int, start: Tensor | None, seed: int = 0
+    at: Case, norm: str, eps: float, steps: int, start: Tensor | None, seed: int = 0, loss: str = "ce"
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(every point pyautoattack's APGD asks about, its best losses, which images it broke)."""
+    """(every point pyautoattack's APGD asks about, its best losses, which images it broke).
+
+    It does not know the probability margin: its steps climb the formula instead of their DLR.
+    """
     watched, asked = watch(at)
     torch.manual_seed(seed)
-    attack = APGDAttack(watched, n_iter=steps, norm=PEER_NORM[norm], eps=eps, device="cpu", seed=seed)
+    known = "ce" if loss == "ce" else "dlr"
+    attack = APGDAttack(watched, n_iter=steps, norm=PEER_NORM[norm], eps=eps, device="cpu", seed=seed, loss=known)
+    if loss == "pm":
+        attack.dlr_loss = probability_gap
     attack.init_hyperparam(at.x)
     _, resisted, best, _ = attack.attack_single_run(at.x, at.y, x_init=start)
     return torch.stack(asked), best, ~resisted
 
 
-def both_paths(at: Case, norm: str, eps: float, steps: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def probability_gap(z: Tensor, y: Tensor) -> Tensor:
+    p, own = z.double().softmax(1), torch.nn.functional.one_hot(y, z.shape[1]).bool()
+    return (p.masked_fill(own, 0.0).amax(1) - p[own]).float()
+
+
+def both_paths(at: Case, norm: str, eps: float, steps: int, loss: str = "ce") -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Our path, the peer's, its best losses and its verdicts, from one and the same start."""
     n = len(at.x)
     eps = float(torch.tensor(eps))  # the same float32 number for both
     streams = Streams(0, "peer", [str(k) for k in range(n)])
     start = geometry.surface_start(at.x, torch.full((n,), eps), norm, streams)
-    path = apgd_path(at, make_attack(f"apgd-ce(steps={steps})"), norm, eps, start)
-    return path, *peer_apgd(at, norm, eps, steps, start)
+    path = apgd_path(at, make_attack(f"apgd-{loss}(steps={steps})"), norm, eps, start)
+    return path, *peer_apgd(at, norm, eps, steps, start, loss=loss)
 
 
-def best_so_far(at: Case, path: Tensor) -> Tensor:
+def best_so_far(at: Case, path: Tensor, loss: str = "ce") -> Tensor:
     """[steps + 1, N], the highest loss up to each point of a path."""
     with torch.no_grad():
-        return torch.stack([cross_entropy(at.model(x).float(), at.y) for x in path]).cummax(0).values
+        return torch.stack([LOSSES[loss](at.model(x).float(), at.y) for x in path]).cummax(0).values
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize("name", DIGITS)
-def test_apgd_walks_the_same_path_as_pyautoattack(name, norm):
+@pytest.mark.parametrize("loss", ["ce", "dlr", "pm"])
+def test_apgd_walks_the_same_path_as_pyautoattack(name, norm, loss):
     # In float64, where rounding does not grow into another path within 100 steps.
     small = case(name).take(40)
     at = small._replace(model=copy.deepcopy(small.model).double(), x=small.x.double())
     eps = MIDDLE[name][norm]
-    path, peer_path, peer_best, peer_broken = both_paths(at, norm, eps, 100)
+    path, peer_path, peer_best, peer_broken = both_paths(at, norm, eps, 100, loss)
     # The same points at every step: the same step lengths, halvings and returns to the best point.
     assert path.shape == peer_path.shape
     gap = (path - peer_path).abs().flatten(2).amax(2).amax(0)
     assert (gap <= eps / 1000).float().mean() >= 0.98
-    trace, peer_trace = best_so_far(at, path), best_so_far(at, peer_path)
+    trace, peer_trace = best_so_far(at, path, loss), best_so_far(at, peer_path, loss)
     torch.testing.assert_close(peer_trace[-1], peer_best)
     assert torch.isclose(trace, peer_trace, rtol=1e-4, atol=1e-6).all(0).float().mean() >= 0.99
     reached = torch.stack([broken(at, x) for x in path]).any(0)
@@ -178,10 +190,11 @@ def test_apgd_climbs_as_high_as_pyautoattack_on_photographs(norm):
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize("name", DIGITS)
-def test_apgd_with_its_own_draws_breaks_as_many_as_pyautoattack(name, norm):
+@pytest.mark.parametrize("loss", ["ce", "dlr"])
+def test_apgd_with_its_own_draws_breaks_as_many_as_pyautoattack(name, norm, loss):
     at, eps = case(name).take(320), MIDDLE[name][norm]
-    mine = ours(at, "apgd-ce(steps=30)", norm, eps).broken
-    *_, theirs = peer_apgd(at, norm, eps, 30, None)
+    mine = ours(at, f"apgd-{loss}(steps=30)", norm, eps).broken
+    *_, theirs = peer_apgd(at, norm, eps, 30, None, loss=loss)
     verdict = non_inferiority(mine, theirs, POINT)
     assert verdict.n >= 300
     assert verdict.p_inferior > ALPHA, verdict

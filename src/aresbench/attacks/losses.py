@@ -61,16 +61,14 @@ LOSSES: dict[str, Loss] = {
 
 
 def named(name: str, problem: Problem) -> Loss | None:
-    """The loss an attack calls by name: away from the label or, minus the same, towards the target.
+    """The loss an attack calls by name; ``None`` for ``ce``: the problem's own, which the goal may have replaced.
 
-    ``None`` for ``ce``: that is the problem's own loss, which the goal may have replaced.
+    Towards a target every other name means the target's lead in logits: the probability of a target is near
+    0 at first and gives no gradient, and the DLR also rises when the leading class draws away from the third.
     """
     if name == "ce":
         return None
-    loss, target = LOSSES[name], problem.target
-    if target is None:
-        return loss
-    return lambda logits, y: -loss(logits, target)
+    return LOSSES[name] if problem.target is None else goal_margin(problem)
 
 
 def goal_margin(problem: Problem) -> Loss:

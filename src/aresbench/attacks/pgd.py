@@ -33,7 +33,8 @@ class PGD(Attack):
             weak at large budgets.
         random_start: begin at a point drawn evenly from the ball (true), or at the image itself.
         loss: what the steps climb: ``ce`` (cross-entropy), ``margin`` (of the logits, as in C&W), ``dlr``
-            (difference of logits ratio; the margin below 3 classes) or ``pm`` (probability margin).
+            (difference of logits ratio; the margin below 3 classes) or ``pm`` (probability margin). Towards a
+            target the last three are one: the target's lead in logits.
     """
 
     steps: int = 20
