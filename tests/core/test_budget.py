@@ -63,6 +63,7 @@ def test_a_list_is_scaled_and_stars_pin():
         ("linf:[1,1]", "must rise"),
         ("linf:[1,2", "list of sizes"),
         ("linf:[]", "not a budget size"),
+        ("linf:4", "write 4/255"),
     ],
 )
 def test_bad_budgets_say_what_is_wrong(text, words):

@@ -349,3 +349,28 @@ def test_results_select_print_and_refuse(store):
 def test_a_bare_module_is_asked_what_its_outputs_mean(tmp_path):
     with pytest.raises(ModelError, match="Sequential does not say"):
         ab.evaluate(nn.Sequential(nn.Flatten()), [ab.Task("digits", "clean")], n=2, store=tmp_path)
+
+
+def test_of_several_datasets_a_small_one_gives_what_it_has(store):
+    tasks = [ab.Task("digits", "clean"), ab.Task("digits(split=train)", "clean", name="train")]
+    sizes = [len(r.images) for r in run(store, n=510, tasks=tasks)]
+    assert sizes == [500, 510]
+
+
+def test_a_cell_that_never_began_leaves_nothing(store):
+    bad = Classifier(Exploding(), classes=[str(k) for k in range(10)], preprocessing=32, name="bad")
+    results = ab.evaluate(bad, TASKS[:1], n=4, store=store)
+    assert results.failed
+    assert Store(store).cells() == []
+
+
+def test_a_report_of_something_else_is_refused(store):
+    for wrong in (str(store), store, 3):
+        with pytest.raises(SpecError, match="is not results"):
+            ab.report(wrong, "report.html")
+
+
+def test_a_model_with_one_output_is_refused(store):
+    lone = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(3072, 1)), preprocessing=32, name="lone")
+    with pytest.raises(ModelError, match="nothing to choose between"):
+        ab.attack(lone, torch.rand(2, 3, 32, 32), torch.zeros(2, dtype=torch.int64))

@@ -117,3 +117,14 @@ def test_bad_pairs_are_refused() -> None:
         non_inferiority(np.ones(LARGEST_EXACT + 1), np.ones(LARGEST_EXACT + 1))
     with pytest.raises(ValueError, match="lie in"):
         paired_difference([3.0], [0.0])
+
+
+@pytest.mark.parametrize("n", [8, 20, 300])
+def test_a_difference_reads_the_same_from_both_sides(n):
+    rng = np.random.default_rng(n)
+    a, b = rng.random(n) < 0.7, rng.random(n) < 0.5
+    forth, back = paired_difference(a, b), paired_difference(b, a)
+    assert (forth.low, forth.high) == pytest.approx((-back.high, -back.low))
+    same = paired_difference(a, a)
+    assert same.value == 0
+    assert same.low == pytest.approx(-same.high)

@@ -134,6 +134,8 @@ def _close(args: argparse.Namespace, results: Results) -> int:
         print()
         for skipped in unsuited:
             print(f"{skipped.model} was not run on {skipped.task.dataset}: {skipped.reason.splitlines()[0]}")
+    if not len(results):
+        return 1
     report = "aresbench report -o report.html" + (f" --store {shlex.quote(args.store)}" if args.store != STORE else "")
     print(f"\nresults are in {args.store}; one page with curves and pictures:\n  {report}")
     return 1 if results.failed else 0

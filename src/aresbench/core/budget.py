@@ -85,6 +85,12 @@ class Ladder:
             raise SpecError("a ladder needs at least one rung", "write e.g. linf:[1,2,4]/255")
         if any(b <= a for a, b in zip(self.rungs, self.rungs[1:], strict=False)) or self.rungs[0] < 0:
             raise SpecError(f"the rungs of a ladder must rise, got {self.rungs_text()}", "sort them, without repeats")
+        if self.norm == "linf" and self.rungs[-1] > 1:
+            asked = format_fraction(self.rungs[-1])
+            raise SpecError(
+                f"an L∞ budget of {asked} is larger than the whole range of a pixel (images lie in [0,1])",
+                f"write {asked}/255 for {asked} grey levels",
+            )
         if not self.pinned <= set(self.rungs):
             raise SpecError("every pinned budget must be a rung of the ladder")
 

@@ -149,7 +149,7 @@ class _Run:
             raise  # nothing more can be kept
         except Exception as error:
             # A model of the user's own may raise anything; the cells of the others are still worth having.
-            planned.cell.close()
+            planned.close()
             if os.environ.get("ARESBENCH_DEBUG"):
                 raise
             reason = str(error) if isinstance(error, AresError) else f"{type(error).__name__}: {error}"

@@ -66,6 +66,11 @@ class Planned:
         """The cell that takes the rows, made when it is first asked for: a plan alone writes nothing."""
         return self.store.cell(self.description)
 
+    def close(self) -> None:
+        """Let go of the cell; one that was never asked for is not made now."""
+        if "cell" in self.__dict__:
+            self.cell.close()
+
     @property
     def full_price(self) -> int:
         """Forwards plus backwards if nothing ever breaks: what a plan must reckon with."""
@@ -147,7 +152,7 @@ def make_plan(
         models = [models]
     if not models:
         raise SpecError("no model is named", "give one, e.g. timm:resnet50.a1_in1k, or see `aresbench list models`")
-    shelf = _Shelf(data, root, n, balanced)
+    shelf = _Shelf(data, root, n, balanced, only=len({task.dataset for task in tasks}) == 1)
     plan = Plan()
     for entry in models:
         if isinstance(entry, str):
@@ -172,9 +177,12 @@ def make_plan(
 class _Shelf:
     """Datasets by spec, each listed once."""
 
-    def __init__(self, data: str | Dataset | None, root: str | Path | None, n: int | None, balanced: bool) -> None:
+    def __init__(
+        self, data: str | Dataset | None, root: str | Path | None, n: int | None, balanced: bool, only: bool
+    ) -> None:
         self.root, self.n, self.balanced = root, n, balanced
         self.override = load_dataset(data, root) if isinstance(data, str) else data
+        self.only = only or self.override is not None
         self._whole: dict[str, Dataset] = {}
 
     def task_data(self, task: Task) -> Dataset:
@@ -185,11 +193,14 @@ class _Shelf:
         return self._whole[task.dataset]
 
     def cut(self, whole: Dataset, n: int | None) -> Dataset:
-        """The images asked for, in published order; the user's n never extends a task's own."""
+        """The images asked for, in published order; the user's n never extends a task's own.
+
+        Of several datasets, one that is smaller than the user's n gives what it has; the table shows each n.
+        """
         sizes = [size for size in (n, self.n) if size is not None]
         if not sizes:
             return whole
-        if self.n is not None and self.n > len(whole) and (n is None or n > len(whole)):
+        if self.n is not None and self.n > len(whole) and n is None and self.only:
             raise DataError(f"{whole.name} has {len(whole)} images, {self.n} were asked for", "choose a smaller n")
         return whole.take(min(*sizes, len(whole)), self.balanced)
 

@@ -129,6 +129,11 @@ def prepared(
                 search.to(memory_format=layout)
                 merged, search = _merge_batch_norm(search, classifier, example)
             outputs = classifier(example[:1]).shape[1] if keep is None else len(keep)
+        if outputs < 2:
+            raise ModelError(
+                f"the model has {outputs} output, and nothing to choose between",
+                "give one logit per class; for a single score s, return (s, -s)",
+            )
         yield Prepared(search, classifier, keep, device, layout, outputs, merged)
     finally:
         for parameter in frozen:

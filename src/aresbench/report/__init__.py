@@ -12,6 +12,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from aresbench.core.errors import SpecError
+
 
 class _Room(ModuleType):
     def __call__(self, results: Any, path: str | Path = "report.html", command: str | None = None) -> Path:
@@ -34,9 +36,17 @@ class _Room(ModuleType):
 
 
 def _flat(results: Any) -> Iterator[Any]:
-    """Cells and readings out of lists of them, however nested."""
+    """Cells and readings out of lists of them, however nested.
+
+    Raises:
+        SpecError: something that holds no results, such as a folder's name.
+    """
+    if isinstance(results, str | Path):
+        raise SpecError(f"{str(results)!r} is not results", f"write report(Store({str(results)!r}).require_cells())")
+    if not isinstance(results, Iterable):
+        raise SpecError(f"a {type(results).__name__} is not results", "give what evaluate returned, or a list of such")
     for item in results:
-        if isinstance(item, Iterable):
+        if isinstance(item, Iterable | Path):
             yield from _flat(item)
         else:
             yield item
