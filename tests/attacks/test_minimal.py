@@ -11,6 +11,7 @@ import torch
 
 from aresbench.attacks import geometry
 from aresbench.attacks.ddn import DDN
+from aresbench.attacks.deepfool import DeepFool
 from aresbench.core.errors import SpecError
 from aresbench.data.base import load_images
 from aresbench.data.load import load_dataset
@@ -21,6 +22,7 @@ from aresbench.ops.random import Streams
 # adv-lib imports a plotting server that its attacks do not need
 sys.modules.setdefault("visdom", ModuleType("visdom"))
 from adv_lib.attacks.decoupled_direction_norm import ddn as advlib_ddn  # noqa: E402
+from adv_lib.attacks.deepfool import df as advlib_deepfool  # noqa: E402
 
 INF = float("inf")
 
@@ -142,8 +144,77 @@ def test_ddn_walks_the_sphere_as_published(linear):
     assert len(asked) == 5
 
 
+# -- DeepFool ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("classes", [2, 6])
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_deepfool_is_exact_after_one_step(linear, run, norm, classes):
+    model, x, y = linear(classes=classes, low=0.3, high=0.7)
+    out = run(model, DeepFool(), x, y, norm, INF, goal="minimise")
+    np.testing.assert_allclose(out.distance.numpy() / nearest(model, x, y, norm), 1.02, rtol=1e-3)
+    assert (out.first_step == 1).all()
+    assert (out.forwards == classes + 2).all()  # the image, each rival's gradient, the point, the judge's own
+    assert (out.backwards == classes - 1).all()
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_deepfool_finds_the_nearest_break_where_the_box_cuts(linear, run, norm):
+    model, x, y = linear(edges=True)
+    out = run(model, DeepFool(), x, y, norm, INF, goal="minimise")
+    ratio = out.distance.numpy() / nearest(model, x, y, norm)
+    assert ratio.min() >= 1 - 1e-5
+    assert ratio.max() <= 1.0201
+    assert (out.first_step > 1).any()  # the box took part
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_deepfool_reaches_the_nearest_point_of_the_target_class(linear, run, norm):
+    model, x, y = linear(classes=4, low=0.3, high=0.7)
+    target = (y + 1) % 4
+    out = run(model, DeepFool(), x, y, norm, INF, goal="minimise", target=target)
+    assert (out.prediction == target).all()
+    free = run(model, DeepFool(), x, y, norm, INF, goal="minimise")
+    assert (out.distance >= free.distance * 0.999).all()
+    two, x, y = linear(low=0.3, high=0.7)
+    aimed = run(two, DeepFool(), x, y, norm, INF, goal="minimise", target=1 - y)
+    np.testing.assert_allclose(aimed.distance.numpy() / nearest(two, x, y, norm), 1.02, rtol=1e-3)
+
+
+def test_deepfool_looks_only_at_the_candidates(linear, run):
+    model, x, y = linear(classes=6, low=0.3, high=0.7)
+    out = run(model, DeepFool(candidates=2), x, y, "l2", INF, goal="minimise")
+    all_of_them = run(model, DeepFool(), x, y, "l2", INF, goal="minimise")
+    assert (out.distance > all_of_them.distance * 1.01).any()
+    assert (out.backwards < all_of_them.backwards).any()
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_deepfool_finds_the_distances_of_advlib(committed, run, norm):
+    model, x, y = committed
+    mine = run(model, DeepFool(), x, y, norm, INF, goal="minimise").distance.numpy()
+    order = INF if norm == "linf" else 2
+    theirs = peer_distance(model, x, y, advlib_deepfool(model, x, y, steps=50, norm=order), norm)
+    assert np.isfinite(mine).all()
+    assert np.median(mine) <= np.median(theirs) * 1.01
+    # The peer adds 1e-4 to each step, which makes it a little farther where distances are small.
+    assert (mine / theirs).max() <= 1.01
+    assert (mine / theirs).min() >= 0.97
+
+
+# -- settings ---------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
-    "make", [lambda: DDN(steps=0), lambda: DDN(gamma=1.0), lambda: DDN(init_norm=0), lambda: DDN(levels=1)]
+    "make",
+    [
+        lambda: DDN(steps=0),
+        lambda: DDN(gamma=1.0),
+        lambda: DDN(init_norm=0),
+        lambda: DDN(levels=1),
+        lambda: DeepFool(overshoot=-0.1),
+        lambda: DeepFool(candidates=1),
+    ],
 )
 def test_senseless_settings_are_refused(make):
     with pytest.raises(SpecError, match="must be"):

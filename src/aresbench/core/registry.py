@@ -32,6 +32,7 @@ TABLES: dict[str, dict[str, str]] = {
         "apgd-pm": "aresbench.attacks.apgd:APGDPM",
         "square": "aresbench.attacks.square:Square",
         "fmn": "aresbench.attacks.fmn:FMN",
+        "deepfool": "aresbench.attacks.deepfool:DeepFool",
         "ddn": "aresbench.attacks.ddn:DDN",
     },
     "corruptions": {
