@@ -51,6 +51,14 @@ def test_another_seed_is_refused_by_name(maker):
         compare(of(maker.store, made.model, seed=0), of(maker.store, made.model, seed=1))
 
 
+def test_a_side_of_several_seeds_must_choose_one(maker):
+    made = maker.models[0]
+    for seed in (0, 1):
+        maker.clean(replace(made, seed=seed), np.zeros(9, dtype=int), np.ones(9, dtype=bool))
+    with pytest.raises(SpecError, match="seeds 0, 1"):
+        compare(maker.store.cells(), of(maker.store, made.model, seed=1))
+
+
 def test_the_same_weights_with_other_preprocessing_are_refused(maker):
     made = maker.models[0]
     for resize in (32, 36):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aresbench.cli.chosen import add_store, cells_of, open_store
 from aresbench.cli.parser import print_json, print_table
+
+if TYPE_CHECKING:
+    from aresbench.store import Cell
 
 
 def add(verbs: Any) -> None:
@@ -19,6 +22,7 @@ def add(verbs: Any) -> None:
     )
     parser.add_argument("first", metavar="A", help="a model's name in the store")
     parser.add_argument("second", metavar="B", help="another one")
+    parser.add_argument("--seed", type=int, metavar="N", help="results of this seed, where the store holds several")
     parser.add_argument("--json", action="store_true", help="for another program to read")
     add_store(parser)
     parser.set_defaults(call=call)
@@ -27,7 +31,7 @@ def add(verbs: Any) -> None:
 def call(args: argparse.Namespace) -> int:
     """Print the differences."""
     store = open_store(args.store)
-    first, second = cells_of(store, [args.first]), cells_of(store, [args.second])
+    first, second = (_of_seed(cells_of(store, [name]), args.seed) for name in (args.first, args.second))
     from aresbench.report.compare import compare
 
     comparison = compare(first, second)
@@ -38,3 +42,7 @@ def call(args: argparse.Namespace) -> int:
 
     print_table(comparison_table(comparison))
     return 0
+
+
+def _of_seed(cells: list[Cell], seed: int | None) -> list[Cell]:
+    return cells if seed is None else [c for c in cells if c.description["identity"].get("seed") == seed]

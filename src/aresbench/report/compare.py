@@ -144,6 +144,9 @@ def _one_model(cells: Iterable[Cell | Reading], side: str) -> list[Reading]:
     models = sorted({f"{r.model} ({r.fingerprint})" for r in readings})
     if len(models) > 1:
         raise SpecError(f"the {side} side holds {len(models)} models: {', '.join(models)}", "choose one of them")
+    seeds = sorted({str(r.description["identity"].get("seed")) for r in readings})
+    if len(seeds) > 1:
+        raise SpecError(f"the {side} side holds results of the seeds {', '.join(seeds)}", "choose one: --seed N")
     return readings
 
 
