@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from aresbench.attacks.apgd import APGDCE, APGDDLR, APGDPM
+from aresbench.attacks.apgd_t import APGDT
 from aresbench.attacks.fgsm import FGSM
 from aresbench.attacks.fmn import FMN
 from aresbench.attacks.losses import margin
 from aresbench.attacks.pgd import PGD
 from aresbench.attacks.square import Square
 
-BOUNDED = [FGSM(), PGD(), PGD(random_start=False), APGDCE(), APGDDLR(), APGDPM()]
+BOUNDED = [FGSM(), PGD(), PGD(random_start=False), APGDCE(), APGDDLR(), APGDPM(), APGDT()]
 
 
 def direction(model, y):
@@ -68,7 +69,7 @@ def test_bounded_attacks_reach_the_worst_linf_point(linear, run, attack, edges):
     torch.testing.assert_close(found, truth, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("attack", [FGSM(), PGD(steps=100), APGDCE(), APGDDLR(), APGDPM()], ids=str)
+@pytest.mark.parametrize("attack", [FGSM(), PGD(steps=100), APGDCE(), APGDDLR(), APGDPM(), APGDT()], ids=str)
 def test_bounded_attacks_reach_the_worst_l2_point(linear, run, attack):
     model, x, y = linear(low=0.4, high=0.6)
     eps = 0.3  # no pixel moves by more than 0.3, so the box plays no part
@@ -87,6 +88,15 @@ def test_bounded_attacks_break_just_above_the_exact_distance_and_not_below(linea
     exact = torch.tensor(nearest(model, x, y, norm))
     assert run(model, attack, x, y, norm, exact * 1.01).broken.all()
     assert not run(model, attack, x, y, norm, exact * 0.99).broken.any()
+
+
+@pytest.mark.parametrize("classes", [3, 6])
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_apgd_t_tries_every_class_so_that_it_finds_the_nearest(linear, run, norm, classes):
+    model, x, y = linear(classes=classes, low=0.3, high=0.7)
+    exact = torch.tensor(nearest(model, x, y, norm))
+    assert run(model, APGDT(), x, y, norm, exact * 1.01).broken.all()
+    assert not run(model, APGDT(steps=10), x, y, norm, exact * 0.99).broken.any()
 
 
 @pytest.mark.parametrize("edges", [False, True], ids=["box inactive", "box active"])

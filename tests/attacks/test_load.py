@@ -87,7 +87,7 @@ def test_an_attack_of_ones_own_from_a_file(tmp_path, monkeypatch):
     ("text", "error", "says"),
     [
         ("pgdd", UnknownName, "did you mean 'pgd'"),
-        ("apgd", UnknownName, "'apgd-ce'"),
+        ("apgd", UnknownName, "'apgd-t'"),
         ("pgd(step=20)", SpecError, "did you mean 'steps'"),
         ("pgd(colour=red)", SpecError, "its settings are steps, rel_step, random_start"),
         ("fgsm(steps=3)", SpecError, "its settings are none"),

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 import torchattacks
-from pyautoattack.autopgd_base import APGDAttack
+from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
 from pyautoattack.square import SquareAttack
 from torch import Tensor
 
@@ -197,6 +197,44 @@ def test_apgd_with_its_own_draws_breaks_as_many_as_pyautoattack(name, norm, loss
     *_, theirs = peer_apgd(at, norm, eps, 30, None, loss=loss)
     verdict = non_inferiority(mine, theirs, POINT)
     assert verdict.n >= 300
+    assert verdict.p_inferior > ALPHA, verdict
+
+
+def peer_apgd_t(at: Case, model: Callable[[Tensor], Tensor], norm: str, eps: float, steps: int) -> APGDAttack_targeted:
+    attack = APGDAttack_targeted(model, n_iter=steps, norm=PEER_NORM[norm], eps=eps, device="cpu", seed=0)
+    attack.init_hyperparam(at.x)
+    return attack
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_apgd_t_walks_the_same_paths_as_pyautoattack(norm):
+    small, n, steps = case(DIGITS[1]).take(16), 16, 12
+    at = small._replace(model=copy.deepcopy(small.model).double(), x=small.x.double())
+    eps = float(torch.tensor(MIDDLE[DIGITS[1]][norm]))
+    streams = Streams(0, "peer", [str(k) for k in range(n)])
+    starts = [geometry.surface_start(at.x, torch.full((n,), eps), norm, streams, run) for run in range(9)]
+    path = apgd_path(at, make_attack(f"apgd-t(steps={steps})"), norm, eps, starts[0])
+    assert len(path) == 1 + 9 * (steps + 1)
+    with torch.no_grad():
+        order = at.model(at.x).argsort(dim=1, descending=True)
+    watched, asked = watch(at)
+    for run in range(9):
+        peer = peer_apgd_t(at, watched, norm, eps, steps)
+        peer.y_target = order[:, run + 1]
+        asked.clear()
+        peer.attack_single_run(at.x, at.y, x_init=starts[run])
+        mine = path[1 + run * (steps + 1) :][: steps + 1]
+        gap = (mine - torch.stack(asked)).abs().flatten(2).amax(2).amax(0)
+        assert (gap <= eps / 1000).float().mean() >= 0.9, run
+
+
+@pytest.mark.parametrize(("name", "norm"), [(DIGITS[0], "l2"), (DIGITS[1], "linf")])
+def test_apgd_t_breaks_as_many_as_pyautoattack(name, norm):
+    at, eps = case(name).take(160), MIDDLE[name][norm]
+    mine = ours(at, "apgd-t(steps=10)", norm, eps).broken
+    theirs = broken(at, peer_apgd_t(at, at.model, norm, eps, 10).perturb(at.x, at.y))
+    verdict = non_inferiority(mine, theirs, POINT)
+    assert verdict.n >= 150
     assert verdict.p_inferior > ALPHA, verdict
 
 

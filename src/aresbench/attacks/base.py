@@ -96,7 +96,7 @@ class Problem(Protocol):
 
         ``loss=None`` takes the problem's own loss (the goal's: cross-entropy, or its negative towards
         the target). A row with a NaN or infinite gradient entry comes back with zeros there, and is
-        counted; so is a row whose gradient is all zero.
+        counted, as is a row whose loss is NaN; so is a row whose gradient is all zero.
         """
         ...
 
@@ -144,6 +144,10 @@ class Attack(ABC):
     @abstractmethod
     def total_steps(self) -> int:
         """How many times ``step`` is called for an image that never breaks."""
+
+    def steps_for(self, problem: Problem) -> int:
+        """``total_steps``, or fewer where the problem's classes or target leave less to do; one number a problem."""
+        return self.total_steps
 
     @abstractmethod
     def start(self, problem: Problem) -> Any:

@@ -152,17 +152,17 @@ def uniform_start(x0: Tensor, eps: Tensor, norm: str, streams: Streams) -> Tenso
     raise SpecError(f"no random start for norm {norm!r}", "random starts exist for linf and l2")
 
 
-def surface_start(x0: Tensor, eps: Tensor, norm: str, streams: Streams) -> Tensor:
+def surface_start(x0: Tensor, eps: Tensor, norm: str, streams: Streams, run: int | Tensor = 0) -> Tensor:
     """A point drawn from the surface of the ball around each image, clipped to the box.
 
     Under L∞ even noise is scaled until its largest entry is eps; under L2 the direction is drawn evenly
-    (as in AutoAttack: Croce and Hein, 2020).
+    (as in AutoAttack: Croce and Hein, 2020). Each ``run`` of an image, a number or [N], draws anew.
     """
     shape = x0.shape[1:]
     if norm == "linf":
-        noise = streams.uniform("start", shape).mul_(2).sub_(1)
+        noise = streams.uniform("start", shape, run).mul_(2).sub_(1)
         scale = eps / size(noise, norm).clamp_min(1e-12)
         return project_(torch.addcmul(x0, noise, per_image(scale, x0)), x0, eps, norm)
     if norm == "l2":
-        return project_(ascend(x0, streams.normal("start", shape), eps, norm), x0, eps, norm)
+        return project_(ascend(x0, streams.normal("start", shape, run), eps, norm), x0, eps, norm)
     raise SpecError(f"no random start for norm {norm!r}", "random starts exist for linf and l2")

@@ -35,6 +35,18 @@ def dlr(logits: Tensor, y: Tensor) -> Tensor:
     return -margin(logits, y) / (top[:, 0] - top[:, 2] + 1e-12)
 
 
+def targeted_dlr(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
+    """Logit of ``target`` minus that of ``y``, over the first minus the mean of the third and fourth, [N].
+
+    The targeted DLR of Croce and Hein (2020); with fewer than 4 classes the difference alone.
+    """
+    lead = (logits.gather(1, target.unsqueeze(1)) - logits.gather(1, y.unsqueeze(1))).squeeze(1)
+    if logits.shape[1] < 4:
+        return lead
+    top = logits.topk(4, dim=1).values
+    return lead / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + 1e-12)
+
+
 def probability_margin(logits: Tensor, y: Tensor) -> Tensor:
     """Best other probability minus that of ``y``, [N] in [-1, 1] (Xie et al., 2024. arXiv:2411.15210).
 

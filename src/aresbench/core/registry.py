@@ -30,6 +30,7 @@ TABLES: dict[str, dict[str, str]] = {
         "apgd-ce": "aresbench.attacks.apgd:APGDCE",
         "apgd-dlr": "aresbench.attacks.apgd:APGDDLR",
         "apgd-pm": "aresbench.attacks.apgd:APGDPM",
+        "apgd-t": "aresbench.attacks.apgd_t:APGDT",
         "square": "aresbench.attacks.square:Square",
         "fmn": "aresbench.attacks.fmn:FMN",
         "deepfool": "aresbench.attacks.deepfool:DeepFool",

@@ -161,7 +161,7 @@ class Driver:
                         flying.update({serial + k: job for k, job in enumerate(taken)})
                         live = self._admit(taken, serial, live)
                         serial, taken = serial + len(taken), []
-                        ends.add(steps + self.attack.total_steps)
+                        ends.add(steps + self.attack.steps_for(live[0]))
                     elif live is not None:
                         live = self._step(*live)
                         steps += 1
@@ -223,7 +223,7 @@ class Driver:
     def _dismiss(self, problem: EngineProblem, state: Any, leaving: list[Ledger]) -> tuple[EngineProblem, Any] | None:
         """Let finished images leave; those out of steps first offer what they still hold."""
         gone: list[Ledger] = []  # noted at the end: where memory runs out before, nothing has happened
-        spent = problem.t >= self.attack.total_steps
+        spent = problem.t >= self.attack.steps_for(problem)
         unbroken = spent & ~problem.ledger.broken if self.goal == "break" else spent
         if bool(unbroken.all()):
             self.attack.finish(problem, state)

@@ -165,8 +165,8 @@ class EngineProblem:
             gradient = _input_gradient(value, x)
         # One pass tells both kinds of trouble: the largest entry is 0, or not finite.
         peak = geometry.size(gradient, "linf")
-        bad = ~torch.isfinite(peak)
-        self._count(book.zero_gradients, owner, peak == 0)
+        bad = ~torch.isfinite(peak) | torch.isnan(value.detach())  # a loss of NaN may have a slope of 0
+        self._count(book.zero_gradients, owner, (peak == 0) & ~bad)
         self._count(book.nan_gradients, owner, bad)
         if gradient.is_cuda or bad.any():
             gradient = torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)
