@@ -8,8 +8,10 @@ from torch import nn
 
 from aresbench.attacks import geometry, losses
 from aresbench.attacks.apgd import APGDCE, APGDDLR, APGDPM
+from aresbench.attacks.bim import BIM
 from aresbench.attacks.fgsm import FGSM
 from aresbench.attacks.fmn import FMN
+from aresbench.attacks.mim import MIM
 from aresbench.attacks.pgd import PGD
 from aresbench.attacks.square import Square
 from aresbench.core.errors import SpecError
@@ -18,6 +20,8 @@ from aresbench.ops.random import Streams
 
 ATTACKS = [
     FGSM(),
+    BIM(steps=5),
+    MIM(steps=5, rel_step=0.25),
     PGD(steps=5),
     APGDCE(steps=12),
     APGDDLR(steps=12),
@@ -154,6 +158,34 @@ def test_an_image_that_resists_costs_what_the_card_says(run, linear, attack, nor
     assert out.backwards.tolist() == [0 if isinstance(attack, Square) else steps] * 4
 
 
+# -- MIM ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("decay", [1.0, 0.5])
+def test_mim_sums_gradients_of_length_one_in_l1_and_a_zero_one_adds_nothing(decay):
+    gradients = [torch.randn(3, 1, 2, 2, generator=torch.Generator().manual_seed(k)) * 10.0**k for k in range(3)]
+    gradients[1][0], gradients[2][1] = 0, 1e-30  # none at all; one whose square is no float32 number
+
+    class Given:
+        x, y, eps, norm = torch.full((3, 1, 2, 2), 0.5), torch.zeros(3), torch.full((3,), 0.1), "linf"
+        target = start_from = None
+        steps = iter(gradients)
+
+        def gradient(self, x):
+            return None, None, next(self.steps)
+
+        def offer(self, x, logits):
+            pass
+
+    attack, problem = MIM(decay=decay), Given()
+    state, wanted = attack.start(problem), torch.zeros(3, 1, 2, 2, dtype=torch.float64)
+    for gradient in gradients:
+        state = attack.step(problem, state)
+        length = gradient.double().abs().sum((1, 2, 3), keepdim=True)
+        wanted = decay * wanted + torch.where(length > 0, gradient / length.clamp_min(1e-300), 0.0)
+        torch.testing.assert_close(state.momentum.double(), wanted, rtol=1e-5, atol=1e-7)
+
+
 # -- APGD -------------------------------------------------------------------------------------
 
 
@@ -243,6 +275,10 @@ def test_square_keeps_only_what_shrinks_the_margin(linear):
 @pytest.mark.parametrize(
     "make",
     [
+        lambda: BIM(steps=0),
+        lambda: BIM(rel_step=-1),
+        lambda: MIM(steps=0),
+        lambda: MIM(decay=0),
         lambda: PGD(steps=0),
         lambda: PGD(steps=2.5),
         lambda: PGD(steps=True),

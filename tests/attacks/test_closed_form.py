@@ -8,13 +8,15 @@ import torch
 
 from aresbench.attacks.apgd import APGDCE, APGDDLR, APGDPM
 from aresbench.attacks.apgd_t import APGDT
+from aresbench.attacks.bim import BIM
 from aresbench.attacks.fgsm import FGSM
 from aresbench.attacks.fmn import FMN
 from aresbench.attacks.losses import margin
+from aresbench.attacks.mim import MIM
 from aresbench.attacks.pgd import PGD
 from aresbench.attacks.square import Square
 
-BOUNDED = [FGSM(), PGD(), PGD(random_start=False), APGDCE(), APGDDLR(), APGDPM(), APGDT()]
+BOUNDED = [FGSM(), BIM(), MIM(), PGD(), PGD(random_start=False), APGDCE(), APGDDLR(), APGDPM(), APGDT()]
 
 
 def direction(model, y):
@@ -69,7 +71,9 @@ def test_bounded_attacks_reach_the_worst_linf_point(linear, run, attack, edges):
     torch.testing.assert_close(found, truth, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("attack", [FGSM(), PGD(steps=100), APGDCE(), APGDDLR(), APGDPM(), APGDT()], ids=str)
+@pytest.mark.parametrize(
+    "attack", [FGSM(), BIM(), MIM(), PGD(steps=100), APGDCE(), APGDDLR(), APGDPM(), APGDT()], ids=str
+)
 def test_bounded_attacks_reach_the_worst_l2_point(linear, run, attack):
     model, x, y = linear(low=0.4, high=0.6)
     eps = 0.3  # no pixel moves by more than 0.3, so the box plays no part

@@ -282,6 +282,25 @@ def test_pgd_with_its_own_draws_breaks_as_many_as_torchattacks(name, norm):
     assert verdict.p_inferior > ALPHA, verdict
 
 
+# -- BIM and MIM against torchattacks ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("spec", ["bim", "mim", "mim(decay=0.5)"])
+@pytest.mark.parametrize("name", DIGITS)
+def test_bim_and_mim_are_those_of_torchattacks(name, spec):
+    at, eps = case(name), MIDDLE[name]["linf"]
+    if spec == "bim":
+        peer = torchattacks.BIM(at.model, eps=eps, alpha=eps / 5, steps=10)
+    else:
+        peer = torchattacks.MIFGSM(at.model, eps=eps, alpha=eps / 10, steps=10, decay=0.5 if "0.5" in spec else 1.0)
+    theirs = peer(at.x, at.y)
+    last = ours(at, spec, "linf", eps, goal="maximise").x_adv
+    gap = (last - theirs).abs().flatten(1)
+    assert ((gap > eps / 100).float().mean(1) <= 0.01).float().mean() >= 0.98
+    verdict = non_inferiority(ours(at, spec, "linf", eps).broken, broken(at, theirs), POINT)
+    assert verdict.p_not_inferior < ALPHA, verdict
+
+
 # -- Square against pyautoattack --------------------------------------------------------------
 
 

@@ -137,6 +137,13 @@ def ascend(x: Tensor, gradient: Tensor, step: Tensor, norm: str) -> Tensor:
     raise SpecError(f"no steepest step for norm {norm!r}", "steps exist for linf and l2")
 
 
+def normalised(gradient: Tensor) -> Tensor:
+    """Each gradient divided by its L1 norm; an all-zero one stays zero."""
+    length = flat(gradient).abs().sum(1, dtype=torch.float64)
+    scale = torch.where(length > 0, 1 / length, 0.0).clamp_max(1e38)
+    return gradient * per_image(scale.to(gradient.dtype), gradient)
+
+
 def uniform_start(x0: Tensor, eps: Tensor, norm: str, streams: Streams) -> Tensor:
     """A point drawn evenly from the ball around each image, clipped to the box.
 

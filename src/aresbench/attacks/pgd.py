@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from aresbench.attacks import geometry, losses
-from aresbench.attacks.base import Attack, Problem, State
+from aresbench.attacks.base import Attack, Loss, Problem, State
 from aresbench.attacks.settings import check_choice, check_flag, check_number, check_whole
 
 
@@ -18,6 +18,14 @@ class PGDState(State):
     """Where each image stands, [N, C, H, W]."""
 
     x: Tensor
+
+
+def climb(problem: Problem, x: Tensor, rel_step: float, loss: Loss | None = None) -> Tensor:
+    """Ask about ``x``, offer it, and return the point one projected step of ``rel_step`` · eps up the loss."""
+    logits, _, gradient = problem.gradient(x, loss)
+    problem.offer(x, logits)
+    moved = geometry.ascend(x, gradient, rel_step * problem.eps, problem.norm)
+    return geometry.project_(moved, problem.x, problem.eps, problem.norm)
 
 
 @dataclass(frozen=True)
@@ -73,10 +81,7 @@ class PGD(Attack):
         return PGDState(torch.zeros_like(problem.y), x)
 
     def step(self, problem: Problem, state: PGDState) -> PGDState:
-        logits, _, gradient = problem.gradient(state.x, losses.named(self.loss, problem))
-        problem.offer(state.x, logits)
-        moved = geometry.ascend(state.x, gradient, self.rel_step * problem.eps, problem.norm)
-        return PGDState(state.t, geometry.project_(moved, problem.x, problem.eps, problem.norm))
+        return PGDState(state.t, climb(problem, state.x, self.rel_step, losses.named(self.loss, problem)))
 
     def finish(self, problem: Problem, state: PGDState) -> None:
         problem.offer(state.x)

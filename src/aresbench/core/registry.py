@@ -26,6 +26,8 @@ from aresbench.core.errors import AresError, SpecError, UnknownName, did_you_mea
 TABLES: dict[str, dict[str, str]] = {
     "attacks": {
         "fgsm": "aresbench.attacks.fgsm:FGSM",
+        "bim": "aresbench.attacks.bim:BIM",
+        "mim": "aresbench.attacks.mim:MIM",
         "pgd": "aresbench.attacks.pgd:PGD",
         "apgd-ce": "aresbench.attacks.apgd:APGDCE",
         "apgd-dlr": "aresbench.attacks.apgd:APGDDLR",
