@@ -16,7 +16,7 @@ from aresbench.core.budget import Ladder, format_fraction, parse_budget
 from aresbench.core.errors import DataError, SpecError
 from aresbench.core.spec import format_value, parse_call
 from aresbench.corruptions.load import pixel_ids
-from aresbench.engine.driver import Driver, Finished, Job
+from aresbench.engine.driver import COUNTS, FINDINGS, Driver, Finished, Job
 from aresbench.engine.ladder import within
 from aresbench.engine.prepare import OwnRandomState, Prepared, prepared
 
@@ -160,11 +160,8 @@ def _climb(driver: Driver, ladder: Ladder, rows: list[int], minimal: bool) -> di
 
 
 def _gather(x: Tensor, correct: Tensor, ladder: Ladder, attempts: dict[int, list[Finished]]) -> Attacked:
-    blank = {
-        "x_adv": None, "broken": False, "distance": float("inf"), "prediction": -1, "first_step": -1, "first_query": -1
-    }  # fmt: skip
-    counts = ("forwards", "backwards", "zero_gradients", "nan_gradients", "rejected")
-    columns: dict[str, list] = {name: [] for name in (*blank, *counts)}
+    blank = {"x_adv": None, "broken": False, "distance": float("inf"), **dict.fromkeys(FINDINGS, -1)}
+    columns: dict[str, list] = {name: [] for name in (*blank, *COUNTS)}
     budgets: list[Fraction | None] = []
     for row in range(len(x)):
         done = attempts.get(row, [])
@@ -173,7 +170,7 @@ def _gather(x: Tensor, correct: Tensor, ladder: Ladder, attempts: dict[int, list
         budgets.append(rung if correct[row] else Fraction(0))
         for name, default in blank.items():
             columns[name].append(default if last is None or rung is None else getattr(last, name))
-        for name in counts:
+        for name in COUNTS:
             columns[name].append(sum(getattr(f, name) for f in done))
     pictures = [x[row] if found is None else found.cpu() for row, found in enumerate(columns.pop("x_adv"))]
     return Attacked(

@@ -27,6 +27,9 @@ CPU_PIXELS = 1_250_000  # values per batch: larger ones fall out of the cache, o
 GPU_PIXELS = 64_000_000
 GPU_LOOK_EVERY = 4  # steps between two looks at who has finished; each look waits for the GPU
 
+FINDINGS = ("prediction", "first_step", "first_query")  # of a confirmed break; -1 where there is none
+COUNTS = ("forwards", "backwards", "zero_gradients", "nan_gradients", "rejected")
+
 
 @dataclass(frozen=True)
 class Job:
@@ -275,20 +278,7 @@ class Driver:
             book = book.concat(other)
         facts = {
             name: getattr(book, name).tolist()
-            for name in (
-                "confirmed",
-                "doubted",
-                "prediction",
-                "margin",
-                "distance",
-                "first_step",
-                "first_query",
-                "forwards",
-                "backwards",
-                "zero_gradients",
-                "nan_gradients",
-                "rejected",
-            )
+            for name in ("confirmed", "doubted", "margin", "distance", *FINDINGS, *COUNTS)
         }
         finished = []
         for k, serial in enumerate(book.row.tolist()):
@@ -299,11 +289,9 @@ class Driver:
                     verdict="broken" if sure else "unconfirmed" if facts["doubted"][k] else "resisted",
                     x_adv=book.best[k].detach(),
                     distance=facts["distance"][k] if sure else float("inf"),
-                    prediction=facts["prediction"][k] if sure else -1,
                     margin=facts["margin"][k],
-                    first_step=facts["first_step"][k] if sure else -1,
-                    first_query=facts["first_query"][k] if sure else -1,
-                    **{n: facts[n][k] for n in list(facts)[7:]},
+                    **{name: facts[name][k] if sure else -1 for name in FINDINGS},
+                    **{name: facts[name][k] for name in COUNTS},
                 )
             )
         return finished
@@ -351,19 +339,7 @@ class Outcome:
             broken=column("broken", torch.bool),
             distance=column("distance", torch.float32),
             verdicts=tuple(f.verdict for f in ordered),
-            **{
-                name: column(name)
-                for name in (
-                    "prediction",
-                    "first_step",
-                    "first_query",
-                    "forwards",
-                    "backwards",
-                    "zero_gradients",
-                    "nan_gradients",
-                    "rejected",
-                )
-            },
+            **{name: column(name) for name in (*FINDINGS, *COUNTS)},
         )
 
 
