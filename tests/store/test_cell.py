@@ -49,6 +49,17 @@ def test_types_survive_with_what_is_missing(cell: Cell, image: Make, attempt: Ma
     assert attempts["pinned"].tolist() == [True, True]
 
 
+def test_files_from_before_a_column_was_added_read_as_not_known(attempt: Make) -> None:
+    rows = schema.to_table("attempts", [attempt(0, verdict="broken", survives_rounding=True), attempt(1)])
+    old = schema.from_bytes("attempts", schema.to_bytes(rows.drop_columns(["survives_rounding"])))
+    assert old.schema == schema.SCHEMAS["attempts"]
+    both = schema.to_frame(schema.union("attempts", [old, rows]))
+    assert both["survives_rounding"].fillna(False).tolist() == [True, False]  # what is known stays
+    assert schema.to_frame(old)["survives_rounding"].isna().all()
+    with pytest.raises(ValueError, match="verdict"):
+        schema.from_bytes("attempts", schema.to_bytes(rows.drop_columns(["verdict"])))
+
+
 def test_an_empty_cell_has_empty_tables_with_their_columns(cell: Cell) -> None:
     assert len(cell.images()) == len(cell.attempts()) == len(cell.examples()) == 0
     assert "breaking_budget" in cell.images() and "first_step" in cell.attempts()
