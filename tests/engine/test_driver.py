@@ -247,3 +247,77 @@ def test_finished_images_come_while_others_still_run():
     assert sorted(order[:2]) == [0, 1]
     assert len(groups[-1]) == 4, "the others finish together, later"
     assert all(f.broken == (f.job.row < 2) for group in groups for f in group)
+
+
+class Coin(nn.Module):
+    """Right in about two of three answers, whatever the image."""
+
+    def forward(self, x):
+        f = torch.where(torch.rand(len(x)) < 0.68, 1.0, -1.0) + 0 * x.sum((1, 2, 3))
+        return torch.stack((f, -f), dim=1)
+
+
+def test_a_model_that_draws_is_judged_over_many_draws():
+    x, y = torch.full((60, 3, 4, 4), 0.5), torch.zeros(60, dtype=torch.int64)
+    with prepared(Coin(), x) as model:
+        assert model.draws == 20
+        right = model.confirm(x).argmax(1) == 0
+        out = run_attack(model, make_attack("square(queries=5)"), x, y, norm="linf", eps=0.1)
+    assert right.float().mean() > 0.85, "a single draw would say 0.68"
+    assert out.broken.float().mean() < 0.3, "single draws would break nearly all within five queries"
+    assert (out.forwards > 5).any(), "every draw of the judge is counted"
+    with prepared(Plane(), BRIGHT) as model:
+        assert model.draws == 1
+
+
+@dataclass(frozen=True)
+class Picky(ManyOwners):
+    """Finds a start for every other image only, and walks towards the images in steps of 0.01."""
+
+    @property
+    def total_steps(self):
+        return 30
+
+    def start(self, problem):
+        problem.give_up(problem.y != 0)
+        return State(torch.zeros_like(problem.y))
+
+    def step(self, problem, state):
+        x = problem.x - (0.4 - 0.01 * state.t.float())[:, None, None, None]
+        problem.offer(x, problem.query(x))
+        return State(state.t)
+
+
+def test_images_whose_search_cannot_begin_leave_alone():
+    y = torch.tensor([0, 1, 0, 1, 0, 1])
+    x = torch.where(y[:, None, None, None] == 0, 0.6, 0.4).expand(6, 3, 4, 4).contiguous()
+    with prepared(Plane(), x) as model:
+        out = run_attack(model, Picky(), x, y, norm="linf", eps=float("inf"), goal="minimise")
+    assert out.verdicts == ("broken", "no-start") * 3
+    assert out.forwards.tolist() == [31, 0] * 3
+
+
+def test_the_search_for_the_nearest_break_ends_where_a_nearer_one_tells_nothing():
+    with prepared(Plane(), BRIGHT) as model:
+        driver = Driver(model, Picky(), BRIGHT, ZERO, list("abcdef"), norm="linf", goal="minimise", batch=4)
+        jobs = deque(Job(k, float("inf"), enough=[0.0, 0.25][k % 2]) for k in range(6))
+        found = {f.job.row: f for group in driver.run(jobs) for f in group}
+    for row in range(6):
+        near = 0.25 if row % 2 else 0.11
+        assert found[row].broken
+        assert found[row].distance == pytest.approx(near, abs=1e-5)
+        assert found[row].forwards == (16 if row % 2 else 30) + 1
+
+
+def test_a_break_is_asked_about_in_eight_bits_too():
+    x = torch.full((2, 3, 4, 4), 130 / 255)
+    x[1] = 128 / 255
+    with prepared(Plane(), x) as model:
+        driver = Driver(model, make_attack("fgsm"), x, ZERO[:2], ["a", "b"], norm="linf", rounding=True)
+        # 130 → 126.6 is a break and rounds to 127, still one; 128 → 127.4 as well, inside only by the larger budget
+        found = {f.job.row: f for group in driver.run(deque([Job(0, 3.4 / 255), Job(1, 0.6 / 255)])) for f in group}
+    assert found[0].broken
+    assert found[1].broken
+    assert found[0].rounded == pytest.approx(3 / 255, abs=1e-6)
+    assert found[1].rounded == pytest.approx(1 / 255, abs=1e-6)
+    assert found[0].forwards == found[1].forwards == 4, "start, step, the judge, and once more in eight bits"

@@ -114,6 +114,13 @@ class Problem(Protocol):
         """
         ...
 
+    def give_up(self, which: Tensor) -> None:
+        """The search of these images, [N] bool, cannot begin (no starting point was found): they leave the batch.
+
+        Nobody else is concerned; the attempt's verdict is ``no-start``, and the image counts as resisted.
+        """
+        ...
+
     def adversarial(self, logits: Tensor, owner: Tensor | None = None) -> Tensor:
         """[M] bool: do these logits reach the goal (misclassified, or the target reached)?
 

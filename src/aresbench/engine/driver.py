@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aresbench.attacks import base, losses
+from aresbench.attacks import base, geometry, losses
 from aresbench.attacks.base import Attack, Loss
 from aresbench.core.errors import SpecError, did_you_mean
 from aresbench.engine.prepare import OwnRandomState, Prepared
@@ -40,12 +40,14 @@ class Job:
         eps: the budget's size; ``inf`` for an unbounded search.
         label: text that keys the random streams besides the image (the rung's exact text).
         start_from: [C, H, W], where a warm start begins.
+        enough: under ``minimise``, the distance at which the search ends: a nearer break would tell nothing new.
     """
 
     row: int
     eps: float
     label: str = ""
     start_from: Tensor | None = None
+    enough: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -54,14 +56,15 @@ class Finished:
 
     Args:
         job: the job done.
-        verdict: ``broken``, ``resisted``, or ``unconfirmed`` (the fast copy of the model was fooled
+        verdict: ``broken``, ``resisted``, ``unconfirmed`` (the fast copy of the model was fooled
             and the model itself, asked again, was not, to the last step: a margin below float noise, or a
-            model that draws).
+            model that draws), or ``no-start`` (the search could not begin).
         x_adv: [C, H, W], the offer kept (the image itself where nothing broke it).
         distance: of ``x_adv`` where broken, else ``inf``.
         prediction: the model's own prediction at ``x_adv`` where broken, else -1.
         margin: true logit (targeted: the target's) minus the best other at ``x_adv``
             where it was confirmed, else NaN.
+        rounded: distance of ``x_adv`` rounded to 8-bit values where that too fools the model, else ``inf``.
     """
 
     job: Job
@@ -70,6 +73,7 @@ class Finished:
     distance: float
     prediction: int
     margin: float
+    rounded: float
     first_step: int
     first_query: int
     forwards: int
@@ -106,6 +110,8 @@ class Driver:
         batch: images in flight; default: what suits the machine.
         keep: under ``maximise``: the ``last`` or the ``best`` iterate by loss.
         loss: replaces the default loss (cross-entropy).
+        component: text that keys the random streams; default: the name of the attack's class.
+        rounding: also ask about each confirmed break in 8-bit values (one forward more).
 
     Raises:
         SpecError: the attack does not know this norm, or an unknown goal.
@@ -127,6 +133,7 @@ class Driver:
         keep: str = "last",
         loss: Loss | None = None,
         component: str | None = None,
+        rounding: bool = False,
     ) -> None:
         if goal not in GOALS:
             raise SpecError(f"unknown goal {goal!r}", did_you_mean(goal, GOALS) or f"goals are {', '.join(GOALS)}")
@@ -136,7 +143,7 @@ class Driver:
             )
         self.model, self.attack, self.norm, self.goal, self.seed = model, attack, norm, goal, seed
         self.x, self.y, self.ids, self.target = x, y, ids, target
-        self.keep, self.loss = keep, loss
+        self.keep, self.loss, self.rounding = keep, loss, rounding
         self.component = component or type(attack).__name__
         self.batch = batch or batch_for(x, model.device)
         self.look_every = 1 if model.device.type == "cpu" else GPU_LOOK_EVERY
@@ -183,7 +190,8 @@ class Driver:
             count = sum(len(book.row) for book in leaving)
             late = time.monotonic() - since > self.flush_seconds
             if count and (live is None or count >= self.batch or late):
-                finished = self._note(leaving, flying)
+                with torch.no_grad(), random_state:
+                    finished = self._note(leaving, flying)
                 leaving, since = [], time.monotonic()
                 yield finished
 
@@ -211,6 +219,7 @@ class Driver:
             start_from=warm,
             keep=self.keep,
             loss=self.loss,
+            enough=torch.tensor([job.enough for job in jobs], dtype=torch.float32, device=device),
         )
         state = self.attack.start(problem)
         if live is None:
@@ -226,59 +235,77 @@ class Driver:
     def _dismiss(self, problem: EngineProblem, state: Any, leaving: list[Ledger]) -> tuple[EngineProblem, Any] | None:
         """Let finished images leave; those out of steps first offer what they still hold."""
         gone: list[Ledger] = []  # noted at the end: where memory runs out before, nothing has happened
-        spent = problem.t >= self.attack.steps_for(problem)
-        unbroken = spent & ~problem.ledger.broken if self.goal == "break" else spent
+        book = problem.ledger
+        spent = (problem.t >= self.attack.steps_for(problem)) | book.lost
+        unbroken = spent & ~book.lost
+        if self.goal == "break":
+            unbroken = unbroken & ~book.broken
         if bool(unbroken.all()):
             self.attack.finish(problem, state)
         elif bool(unbroken.any()):
             at = unbroken.nonzero().squeeze(1)
             part = problem.select(at)
             self.attack.finish(part, base.select(state, at))
-            self._confirm(part)
+            self._confirm(part, part.ledger.broken)
             gone.append(part.ledger)
             stay = (~unbroken).nonzero().squeeze(1)
             problem, state, spent = problem.select(stay), base.select(state, stay), spent[stay]
         done = spent
-        if self.goal == "break":
-            self._confirm(problem)
-            problem.ledger.withdraw(problem.ledger.broken & ~problem.ledger.confirmed & ~spent)
-            done = spent | problem.ledger.broken
+        if self.goal != "maximise":
+            book = problem.ledger
+            near = book.broken & ~spent
+            if self.goal == "minimise":
+                near = near & (book.distance <= geometry.allowance(problem.enough))
+            self._confirm(problem, near)
+            book.withdraw(near & ~book.confirmed)
+            done = spent | (near & book.confirmed)
         left: tuple[EngineProblem, Any] | None = problem, state
         if bool(done.any()):
             out = problem.select(done.nonzero().squeeze(1))
-            if self.goal != "break":
-                self._confirm(out)
+            self._confirm(out, out.ledger.broken & ~out.ledger.confirmed)
             gone.append(out.ledger)
             stay = (~done).nonzero().squeeze(1)
             left = (problem.select(stay), base.select(state, stay)) if len(stay) else None
         leaving += gone
         return left
 
-    def _confirm(self, problem: EngineProblem) -> None:
-        """Ask the user's own module about every claimed break."""
+    def _confirm(self, problem: EngineProblem, claims: Tensor) -> None:
+        """Ask the user's own module about claimed breaks, [N] bool."""
         book = problem.ledger
-        at = book.broken.nonzero().squeeze(1)
+        at = claims.nonzero().squeeze(1)
         if not len(at):
             return
         logits = torch.cat([self.model.confirm(x) for x in book.best[at].split(self.batch)])
         goal = (problem.y if problem.target is None else problem.target)[at]
         said = logits.argmax(1)
         sure = (said != goal if problem.target is None else said == goal) & torch.isfinite(logits).all(1)
-        book.forwards[at] += 1
+        book.forwards[at] += self.model.draws
         book.prediction[at] = said
         book.margin[at] = losses.margin(logits, goal)
         book.confirmed[at] = sure
         book.doubted[at] |= ~sure
 
-    @staticmethod
-    def _note(leaving: list[Ledger], flying: dict[int, Job]) -> list[Finished]:
+    def _round(self, book: Ledger, rows: Tensor) -> None:
+        """Do the confirmed breaks survive being stored in 8 bits? ``rows`` are the images' places in ``x``."""
+        for at in book.confirmed.nonzero().squeeze(1).split(self.batch):
+            x = (book.best[at] * 255).round_().div_(255)
+            goal = (self.y if self.target is None else self.target)[rows[at.cpu()]].to(x.device)
+            logits = self.model.confirm(x)
+            fooled = (logits.argmax(1) == goal) == (self.target is not None)
+            distance = geometry.distance(x, self.model.place(self.x[rows[at.cpu()]]), self.norm)
+            book.rounded[at] = torch.where(fooled & torch.isfinite(logits).all(1), distance, torch.inf)
+            book.forwards[at] += self.model.draws
+
+    def _note(self, leaving: list[Ledger], flying: dict[int, Job]) -> list[Finished]:
         """Write down what became of the images that left."""
         book = leaving[0]
         for other in leaving[1:]:
             book = book.concat(other)
+        if self.rounding:
+            self._round(book, torch.tensor([flying[serial].row for serial in book.row.tolist()]))
         facts = {
             name: getattr(book, name).tolist()
-            for name in ("confirmed", "doubted", "margin", "distance", *FINDINGS, *COUNTS)
+            for name in ("confirmed", "doubted", "lost", "margin", "distance", "rounded", *FINDINGS, *COUNTS)
         }
         finished = []
         for k, serial in enumerate(book.row.tolist()):
@@ -286,15 +313,22 @@ class Driver:
             finished.append(
                 Finished(
                     job=flying.pop(serial),
-                    verdict="broken" if sure else "unconfirmed" if facts["doubted"][k] else "resisted",
+                    verdict=_verdict(sure, facts["doubted"][k], facts["lost"][k]),
                     x_adv=book.best[k].detach(),
                     distance=facts["distance"][k] if sure else float("inf"),
                     margin=facts["margin"][k],
+                    rounded=facts["rounded"][k],
                     **{name: facts[name][k] if sure else -1 for name in FINDINGS},
                     **{name: facts[name][k] for name in COUNTS},
                 )
             )
         return finished
+
+
+def _verdict(confirmed: bool, doubted: bool, lost: bool) -> str:
+    if confirmed:
+        return "broken"
+    return "unconfirmed" if doubted else "no-start" if lost else "resisted"
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ from aresbench.core.classes import ClassMap
 from aresbench.core.errors import AresError, ModelError
 from aresbench.ops.memory import keep_freed_memory
 
+DRAWS = 20  # answers of a randomised model that judge one image
+
 
 @dataclass
 class Prepared:
@@ -33,6 +35,8 @@ class Prepared:
         memory_format: layout of the images.
         num_classes: number of logits, after the class map.
         merged: number of batch-norm layers merged into convolutions.
+        draws: how often the user's module is asked when it judges: 1, or ``DRAWS`` where it answers
+            the same images differently each time.
     """
 
     search: nn.Module
@@ -42,15 +46,23 @@ class Prepared:
     memory_format: torch.memory_format
     num_classes: int
     merged: int
+    draws: int = 1
 
     def __call__(self, x: Tensor) -> Tensor:
         """Logits [N, K] of the fast copy, after the class map."""
         return self._mapped(self.search(x))
 
     def confirm(self, x: Tensor) -> Tensor:
-        """Logits [N, K] of the user's own module, after the class map; no gradient."""
+        """Logits [N, K] of the user's own module, after the class map; no gradient.
+
+        Of a module that draws: the logarithm of its mean probabilities over ``draws`` answers, so that neither
+        an attack nor a defence wins by one lucky draw.
+        """
         with torch.no_grad():
-            return self._mapped(self.reference(x)).float()
+            if self.draws == 1:
+                return self._mapped(self.reference(x)).float()
+            answers = [self._mapped(self.reference(x)).float().softmax(1) for _ in range(self.draws)]
+            return torch.stack(answers).mean(0).clamp_min(1e-30).log()
 
     def _mapped(self, logits: Tensor) -> Tensor:
         return logits if self.keep is None else logits[:, self.keep]
@@ -128,13 +140,17 @@ def prepared(
             if copied:
                 search.to(memory_format=layout)
                 merged, search = _merge_batch_norm(search, classifier, example)
-            outputs = classifier(example[:1]).shape[1] if keep is None else len(keep)
+            answers = [classifier(example) for _ in range(3)]
+            outputs = answers[0].shape[1] if keep is None else len(keep)
+            # Float noise of a GPU's sums is no draw.
+            spread = max((a - answers[0]).abs().amax() for a in answers[1:])
+            draws = DRAWS if spread > 1e-4 * answers[0].abs().amax() else 1
         if outputs < 2:
             raise ModelError(
                 f"the model has {outputs} output, and nothing to choose between",
                 "give one logit per class; for a single score s, return (s, -s)",
             )
-        yield Prepared(search, classifier, keep, device, layout, outputs, merged)
+        yield Prepared(search, classifier, keep, device, layout, outputs, merged, draws)
     finally:
         for parameter in frozen:
             parameter.requires_grad_(True)

@@ -36,6 +36,8 @@ class Ledger:
     confirmed: Tensor  # the model itself, asked once more, was fooled too
     doubted: Tensor  # it was not, at least once
     margin: Tensor  # of its answer
+    rounded: Tensor  # distance of the kept offer in 8-bit values, where that fools the model too; else inf
+    lost: Tensor  # the search could not begin
 
     @classmethod
     def blank(cls, rows: Tensor, x: Tensor) -> Ledger:
@@ -62,6 +64,8 @@ class Ledger:
             confirmed=torch.zeros(n, dtype=torch.bool, device=device),
             doubted=torch.zeros(n, dtype=torch.bool, device=device),
             margin=torch.full((n,), torch.nan, device=device),
+            rounded=torch.full((n,), torch.inf, device=device),
+            lost=torch.zeros(n, dtype=torch.bool, device=device),
         )
 
     def withdraw(self, which: Tensor) -> None:
@@ -88,6 +92,7 @@ class EngineProblem:
         goal: ``break``, ``minimise`` or ``maximise``.
         num_classes: number of logits.
         rows: [N] int64, the caller's numbering of the images.
+        enough: [N], under ``minimise``: nobody looks for a break nearer than this; default: 0.
         keep: under ``maximise``, which iterate is kept: ``last`` or ``best`` (by loss).
         loss: the loss an attack gets when it names none; default: cross-entropy.
     """
@@ -108,11 +113,13 @@ class EngineProblem:
         start_from: Tensor | None = None,
         keep: str = "last",
         loss: Loss | None = None,
+        enough: Tensor | None = None,
     ) -> None:
         self.model, self.norm, self.goal, self.keep, self.num_classes = model, norm, goal, keep, num_classes
         self.x, self.y, self.eps, self.streams, self.target = x, y, eps, streams, target
         self.start_from = start_from
         self.loss = loss
+        self.enough = torch.zeros_like(eps) if enough is None else enough
         self.t = torch.zeros(len(x), dtype=torch.int64, device=x.device)
         self.ledger = Ledger.blank(rows, x)
 
@@ -123,7 +130,7 @@ class EngineProblem:
         """The problem of some of the images, with what is known of them."""
         part = EngineProblem.__new__(EngineProblem)
         part.__dict__.update(self.__dict__)
-        for name in ("x", "y", "eps", "t"):
+        for name in ("x", "y", "eps", "enough", "t"):
             setattr(part, name, getattr(self, name)[index])
         part.target = None if self.target is None else self.target[index]
         part.start_from = None if self.start_from is None else self.start_from[index]
@@ -135,7 +142,7 @@ class EngineProblem:
         """Both problems' images, one after the other."""
         both = EngineProblem.__new__(EngineProblem)
         both.__dict__.update(self.__dict__)
-        for name in ("x", "y", "eps", "t"):
+        for name in ("x", "y", "eps", "enough", "t"):
             setattr(both, name, torch.cat((getattr(self, name), getattr(other, name))))
         if self.target is not None and other.target is not None:
             both.target = torch.cat((self.target, other.target))
@@ -178,6 +185,9 @@ class EngineProblem:
         if self.target is not None:
             return -losses.cross_entropy(logits, self._own(self.target, owner))
         return losses.cross_entropy(logits, self._own(self.y, owner))
+
+    def give_up(self, which: Tensor) -> None:
+        self.ledger.lost = self.ledger.lost | which
 
     # -- judging ------------------------------------------------------------------------------
 
