@@ -51,6 +51,35 @@ def test_a_list_is_scaled_and_stars_pin():
     assert parse_budget("linf:4/255").pinned == {Fraction(4, 255)}
 
 
+PAPER = "linf:search(2/255, doublings=5, bisections=10)"
+
+
+@pytest.mark.parametrize("text", [PAPER, "l2:search(0.5, multiples=4, bisections=3)", "linf:search(1, bisections=14)"])
+def test_a_search_is_every_size_that_it_can_return(text):
+    ladder = parse_budget(text)
+    assert parse_budget(str(ladder)) == ladder
+    search = ladder.search
+    assert len(search) == len(search.coarse) * 2**search.bisections
+    assert set(search.marks) <= set(search) and len(search.marks) <= 64
+    listed = list(search)[:: max(1, len(search) // 500)]
+    assert listed == sorted(set(listed))
+    for place in (0, 1, len(search) // 3, len(search) - 1):
+        assert search.index(search[place]) == place and search[place] in search
+    assert search[-1] == search.coarse[-1]
+    for size in (Fraction(0), search[0] / 2, search[0] * Fraction(3, 2), search[-1] * 2):
+        assert size not in search
+    assert len(str(ladder)) < 60  # thousands of sizes are never written down
+
+
+def test_the_papers_search_doubles_from_two_grey_levels_to_sixty_four():
+    search = parse_budget(PAPER).search
+    assert [size * 255 for size in search.coarse] == [2, 4, 8, 16, 32, 64]
+    assert search[0] == Fraction(2, 255 * 1024)
+    assert search[1024] == Fraction(2, 255) + Fraction(2, 255 * 1024)  # the resolution halves with each doubling
+    assert search[-2] == Fraction(64, 255) - Fraction(32, 255 * 1024)
+    assert Fraction(4, 255) in parse_budget(PAPER).marks
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -64,6 +93,13 @@ def test_a_list_is_scaled_and_stars_pin():
         ("linf:[1,2", "list of sizes"),
         ("linf:[]", "not a budget size"),
         ("linf:4", "write 4/255"),
+        ("linf:search(0)", "above 0"),
+        ("linf:search(2/255, doubling=5)", "doublings"),
+        ("linf:search(2/255, doublings=5, multiples=3)", "not by both"),
+        ("linf:search(2/255, doublings=-1)", "whole number"),
+        ("linf:search(2/255, doublings=99)", "0 to 16"),
+        ("linf:search(doublings=5)", "start from"),
+        ("linf:search(2/255, doublings=7)", "whole range"),
     ],
 )
 def test_bad_budgets_say_what_is_wrong(text, words):

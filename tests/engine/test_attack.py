@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
 import pytest
@@ -44,6 +45,16 @@ def test_a_minimal_norm_attack_is_judged_at_every_rung(hyperplane):
     out = ab.attack(model, x, y, "fmn", "linf:[0.01, 0.03, 0.1, 0.2]")
     assert out.breaking_budget == (Fraction("0.01"), Fraction("0.03"), Fraction("0.1"), Fraction("0.2"), None)
     torch.testing.assert_close(out.distance[:4], far[:4], rtol=0.02, atol=0)
+
+
+def test_a_search_finds_the_distance_to_its_resolution(hyperplane):
+    model, x, y, far = hyperplane
+    out = ab.attack(model, x, y, "fgsm", "linf:search(0.02, doublings=3, bisections=8)")  # up to 0.16
+    assert out.breaking_budget[4] is None and not out.broken[4]
+    for truth, found in zip(far[:4].tolist(), out.breaking_budget[:4], strict=True):
+        resolution = max(0.02, 2 ** math.floor(math.log2(truth / 0.02)) * 0.02) / 2**8
+        assert 0 <= float(found) - truth + 1e-6 <= 1.01 * resolution + 1e-6
+    assert torch.all(out.distance[:4] <= torch.tensor([float(b) for b in out.breaking_budget[:4]]) + 1e-6)
 
 
 def test_every_forward_and_backward_is_counted(plain, digits):

@@ -88,3 +88,49 @@ def test_a_resumed_plan_goes_on_where_it_stopped():
 def test_a_measured_distance_counts_for_the_rungs_at_or_above_it(distance, place):
     rungs = adversary().ladder.rungs
     assert breaking_rung(rungs, [Attempt("fmn", "", True, distance / 255)]) == place
+
+
+SEARCH = "search(2/255, doublings=5, bisections=10)"
+
+
+def by_the_book(strength: float) -> tuple[Fraction | None, list[Fraction]]:
+    """The paper's search written out: double until it breaks, then ten bisections; (result, sizes tried)."""
+    tried, low, high = [], Fraction(0), Fraction(2, 255)
+    for _ in range(6):
+        tried.append(high)
+        if high * 255 >= strength:
+            break
+        low, high = high, high * 2
+    else:
+        return None, tried
+    for _ in range(10):
+        middle = (low + high) / 2
+        tried.append(middle)
+        low, high = (low, middle) if middle * 255 >= strength else (middle, high)
+    return high, tried
+
+
+@given(strength=st.floats(0.001, 80))
+def test_a_search_goes_the_papers_way(strength):
+    adv = adversary(SEARCH)
+    assert adv.bound == "none"
+    place, moves = play(adv, {"pgd": strength}, float("inf"))
+    result, tried = by_the_book(strength)
+    assert [m.rung for m in moves] == tried
+    assert not any(m.pinned for m in moves)
+    assert (adv.ladder.rungs[place] if place < len(adv.ladder.rungs) else None) == result
+
+
+def test_a_search_asks_every_attack_and_does_not_prove_a_known_break_again():
+    adv = adversary("search(2/255, doublings=2, bisections=2)", attacks="[pgd, square]")
+    place, moves = play(adv, {"pgd": 99, "square": 5}, float("inf"))
+    assert adv.ladder.rungs[place] * 255 == 5
+    assert [(m.attack, m.rung * 255) for m in moves[:4]] == [("pgd", 2), ("square", 2), ("pgd", 4), ("square", 4)]
+    near = [Attempt("pgd", "2/255", False, float("inf")), Attempt("square", "2/255", False, float("inf")),
+            Attempt("pgd", "4/255", True, 2.9 / 255)]  # fmt: skip
+    assert next_move(adv, near) == Move("pgd", Fraction(5, 2 * 255), False)  # 3/255 is known to break
+
+
+def test_multiples_are_climbed_one_by_one():
+    _, moves = play(adversary("search(1/255, multiples=32, bisections=1)"), {"pgd": 2.2}, float("inf"))
+    assert [m.rung * 255 for m in moves] == [1, 2, 3, Fraction(5, 2)]

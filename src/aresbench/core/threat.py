@@ -44,7 +44,8 @@ class Adversary:
         ladder: norm and rungs; pinned ones are attacked cold and in full.
         attacks: attack specs in order; each sees only what the ones before left standing.
         bound: the minimal-norm attack that opens the search between pins, or ``none`` (the search then
-            halves the ladder instead). Where every rung is pinned nothing is searched, and it is dropped.
+            halves the ladder instead). Dropped where every rung is pinned, and where the ladder is a search with
+            an order of its own.
     """
 
     ladder: Ladder
@@ -52,13 +53,13 @@ class Adversary:
     bound: str = DEFAULT_BOUND
 
     def __post_init__(self) -> None:
-        if self.all_pinned:
+        if self.unbounded:
             object.__setattr__(self, "bound", "none")
 
     def __str__(self) -> str:
         attacks = self.attacks[0] if len(self.attacks) == 1 else "[" + ", ".join(self.attacks) + "]"
         norm, _, sizes = str(self.ladder).partition(":")
-        bound = "" if self.bound == DEFAULT_BOUND or self.all_pinned else f", bound={self.bound}"
+        bound = "" if self.bound == DEFAULT_BOUND or self.unbounded else f", bound={self.bound}"
         return f"adversary({norm}, {sizes}, {attacks}{bound})"
 
     @property
@@ -67,9 +68,14 @@ class Adversary:
         return len(self.ladder.pinned) == len(self.ladder.rungs)
 
     @property
+    def unbounded(self) -> bool:
+        """No bound opens the search, because nothing is searched or the search has an order of its own."""
+        return self.all_pinned or self.ladder.search is not None
+
+    @property
     def title(self) -> str:
         names = " + ".join(parse_call(a).name for a in self.attacks)
-        rungs = [format_fraction(r) for r in self.ladder.rungs]
+        rungs = [format_fraction(r) for r in self.ladder.marks]
         sizes = ", ".join(rungs) if self.all_pinned else f"{rungs[0]} … {rungs[-1]}"
         return f"{names} {self.ladder.norm} {sizes}"
 

@@ -15,9 +15,10 @@ from aresbench.attacks.load import describe, make_attack
 from aresbench.core.budget import Ladder, format_fraction, parse_budget
 from aresbench.core.errors import DataError, SpecError
 from aresbench.core.spec import format_value, parse_call
+from aresbench.core.threat import Adversary
 from aresbench.corruptions.load import pixel_ids
 from aresbench.engine.driver import COUNTS, FINDINGS, Driver, Finished, Job
-from aresbench.engine.ladder import within
+from aresbench.engine.ladder import Attempt, breaking_rung, next_move
 from aresbench.engine.prepare import OwnRandomState, Prepared, prepared
 
 
@@ -79,7 +80,8 @@ def attack(
     """Search the neighbourhood of images for ones that the model gets wrong.
 
     Images that the model gets wrong to begin with are not attacked. With several budgets, each image is
-    attacked from the smallest up until it breaks; what breaks at one budget counts at all larger ones.
+    attacked from the smallest up until it breaks (a search goes its own way); what breaks at one budget counts
+    at all larger ones.
     The model comes back as it was: mode, gradients, buffers and device.
 
     Args:
@@ -87,8 +89,8 @@ def attack(
         x: [N, C, H, W] float32 in [0, 1].
         y: [N] int64 labels.
         attack: name or spec (``aresbench list attacks``), or an attack object; ``settings`` are its settings.
-        budget: ``linf:4/255``, ``l2:[0.25,0.5,1]``, or a ``Ladder``. Minimal-norm attacks search at any
-            distance once and are judged at every rung.
+        budget: ``linf:4/255``, ``l2:[0.25,0.5,1]``, ``linf:search(2/255, doublings=5, bisections=10)``, or a
+            ``Ladder``. Minimal-norm attacks search at any distance once and are judged at every rung.
         target: [N] int64: ask for these predictions instead of any wrong one.
         seed: of the random draws; they belong to the image, whatever the batch.
         ids: one text per image that keys its draws; default: a hash of its pixels.
@@ -148,15 +150,35 @@ def _with_settings(attack: str | Attack, settings: dict[str, object]) -> str | A
 def _climb(driver: Driver, ladder: Ladder, rows: list[int], minimal: bool) -> dict[int, list[Finished]]:
     """Attack each image at rising rungs until it breaks; a minimal-norm attack runs once, unbounded."""
     attempts: dict[int, list[Finished]] = {row: [] for row in rows}
-    rungs = [(float("inf"), "")] if minimal else [(float(r), format_fraction(r)) for r in ladder.rungs]
-    queue = deque(Job(row, *rungs[0]) for row in rows)
+
+    def following(done: list[Finished]) -> tuple[float, str] | None:
+        if minimal:
+            return None if done else (float("inf"), "")
+        if ladder.search is not None:
+            move = next_move(Adversary(ladder, ("",)), [_attempt(f) for f in done])
+            rung = move.rung if move is not None else None
+        else:
+            over = len(done) == len(ladder.rungs) or (done and done[-1].broken)
+            rung = None if over else ladder.rungs[len(done)]
+        return None if rung is None else (float(rung), format_fraction(rung))
+
+    queue: deque[Job] = deque()
+
+    def enqueue(row: int) -> None:
+        if (budget := following(attempts[row])) is not None:
+            queue.append(Job(row, *budget))
+
+    for row in rows:
+        enqueue(row)
     for group in driver.run(queue):
         for finished in group:
-            done = attempts[finished.job.row]
-            done.append(finished)
-            if not finished.broken and len(done) < len(rungs):
-                queue.append(Job(finished.job.row, *rungs[len(done)]))
+            attempts[finished.job.row].append(finished)
+            enqueue(finished.job.row)
     return attempts
+
+
+def _attempt(finished: Finished) -> Attempt:
+    return Attempt("", finished.job.label, finished.broken, finished.distance)
 
 
 def _gather(x: Tensor, correct: Tensor, ladder: Ladder, attempts: dict[int, list[Finished]]) -> Attacked:
@@ -165,8 +187,9 @@ def _gather(x: Tensor, correct: Tensor, ladder: Ladder, attempts: dict[int, list
     budgets: list[Fraction | None] = []
     for row in range(len(x)):
         done = attempts.get(row, [])
-        last = done[-1] if done and done[-1].broken else None
-        rung = next((r for r in ladder.rungs if last is not None and within(last.distance, r)), None)
+        last = min((f for f in done if f.broken), key=lambda f: f.distance, default=None)
+        place = len(ladder.rungs) if last is None else breaking_rung(ladder.rungs, [_attempt(last)])
+        rung = ladder.rungs[place] if place < len(ladder.rungs) else None
         budgets.append(rung if correct[row] else Fraction(0))
         for name, default in blank.items():
             columns[name].append(default if last is None or rung is None else getattr(last, name))

@@ -6,11 +6,12 @@ therefore goes on exactly where it stopped, from the journalled attempts alone.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from aresbench.core.budget import format_fraction, parse_fraction
+from aresbench.core.budget import Search, format_fraction, parse_fraction
 from aresbench.core.threat import Adversary
 
 
@@ -63,10 +64,7 @@ def breaking_rung(rungs: Sequence[Fraction], attempts: Iterable[Attempt]) -> int
             continue
         if attempt.eps:
             lowest = min(lowest, rungs.index(parse_fraction(attempt.eps)))
-        for place, rung in enumerate(rungs[:lowest]):
-            if within(attempt.distance, rung):
-                lowest = place
-                break
+        lowest = bisect_left(range(lowest), True, key=lambda place: within(attempt.distance, rungs[place]))
     return lowest
 
 
@@ -76,8 +74,10 @@ def next_move(adversary: Adversary, attempts: Sequence[Attempt]) -> Move | None:
     Pinned rungs come first, from the smallest up: each is attacked by every attack, cold, unless the
     image is already broken there. Between a resisted pin and the known break the ladder is then
     searched: the cheap bound once, then the rung just below the break until one is resisted by every
-    attack. Without a bound the open stretch is halved instead.
+    attack. Without a bound the open stretch is halved instead. A ladder that is a search has its own order.
     """
+    if adversary.ladder.search is not None:
+        return _search_move(adversary, adversary.ladder.search, attempts)
     rungs, pinned = adversary.ladder.rungs, adversary.ladder.pinned
     tried = {(a.attack, a.eps) for a in attempts}
     top = breaking_rung(rungs, attempts)
@@ -99,3 +99,41 @@ def next_move(adversary: Adversary, attempts: Sequence[Attempt]) -> Move | None:
             return Move(adversary.bound, None, False)
         return untried(top - 1)
     return untried((floor + top) // 2)
+
+
+def _search_move(adversary: Adversary, search: Search, attempts: Sequence[Attempt]) -> Move | None:
+    """The next step of a search: the coarse sizes until one breaks, then the middle of the stretch still open.
+
+    Only the attempts so far say where the search stands, and a size that a known break already lies within
+    is not attacked again.
+    """
+    tried = {(a.attack, a.eps) for a in attempts}
+    breaks = [a for a in attempts if a.broken]
+
+    def broken(size: Fraction) -> bool:
+        return any(a.eps == format_fraction(size) or within(a.distance, size) for a in breaks)
+
+    def untried(size: Fraction) -> Move | None:
+        for attack in adversary.attacks:
+            if (attack, format_fraction(size)) not in tried:
+                return Move(attack, size, False)
+        return None
+
+    low = Fraction(0)
+    for high in search.coarse:
+        if broken(high):
+            break
+        if (move := untried(high)) is not None:
+            return move
+        low = high
+    else:
+        return None  # beyond the last size
+    for _ in range(search.bisections):
+        middle = (low + high) / 2
+        if broken(middle):
+            high = middle
+        elif (move := untried(middle)) is not None:
+            return move
+        else:
+            low = middle
+    return None

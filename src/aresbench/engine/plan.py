@@ -77,8 +77,7 @@ class Planned:
         adversary = self.task.threat.adversary
         if adversary is None:
             return len(self.missing)
-        runs = len(adversary.ladder.pinned) + (0 if adversary.all_pinned else 1)
-        steps = sum(self.attacks[a].total_steps for a in adversary.attacks) * runs
+        steps = sum(self.attacks[a].total_steps for a in adversary.attacks) * adversary.ladder.runs
         if adversary.bound != "none":
             steps += self.attacks[adversary.bound].total_steps
         passes = 2 if any(a.access == "gradient" for a in self.attacks.values()) else 1
@@ -316,8 +315,8 @@ def _plan_cell(
             "threat": str(threat),
             "kind": threat.kind,
             "norm": adversary.ladder.norm if adversary else None,
-            "rungs": [format_fraction(r) for r in adversary.ladder.rungs] if adversary else [],
-            "pinned": [format_fraction(r) for r in adversary.ladder.rungs if r in adversary.ladder.pinned]
+            "rungs": [format_fraction(r) for r in adversary.ladder.marks] if adversary else [],
+            "pinned": [format_fraction(r) for r in adversary.ladder.marks if r in adversary.ladder.pinned]
             if adversary
             else [],
             "attacks": list(adversary.attacks) if adversary else [],
