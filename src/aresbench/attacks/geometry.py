@@ -3,9 +3,10 @@
 Every function takes images [N, C, H, W] and per-image sizes [N] and works without waiting for the
 device, in the memory format it is given. A name that ends in ``_`` changes its first argument.
 
-The ball and the box [0, 1] are met one after the other: first the ball, then the box. Because the
-clean image lies in the box, clamping moves every value towards it, so the result is in both; under
-L2 it is not always the nearest such point (it is under L∞).
+Under L∞ and L2 the ball and the box [0, 1] are met one after the other: first the ball, then the box.
+Because the clean image lies in the box, clamping moves every value towards it, so the result is in both;
+under L2 it is not always the nearest such point (it is under L∞). Under L1, where the box cuts off most
+of the ball, steps and projections take both at once (Croce and Hein, "Mind the box", ICML 2021. arXiv:2103.01208).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from aresbench.core.errors import SpecError
 from aresbench.ops.random import Streams
 
 DUAL = {"linf": "l1", "l2": "l2", "l1": "linf"}
+HALVINGS = 50  # of the bracket of a threshold: what is left is float64 rounding
 
 
 def allowance(eps: Tensor) -> Tensor:
@@ -50,6 +52,12 @@ def size(v: Tensor, norm: str) -> Tensor:
     if norm == "l0":
         return (v != 0).sum(1).float()
     raise SpecError(f"unknown norm {norm!r}")
+
+
+def channel_size(v: Tensor, norm: str) -> Tensor:
+    """The ``l2`` or ``l1`` norm of each channel of each perturbation, [N, C, 1, 1]."""
+    order = {"l2": 2, "l1": 1}[norm]
+    return torch.linalg.vector_norm(v, ord=order, dim=(2, 3), keepdim=True)
 
 
 def flat(v: Tensor) -> Tensor:
@@ -86,8 +94,10 @@ def project_(x: Tensor, x0: Tensor, eps: Tensor, norm: str) -> Tensor:
     Args:
         x, x0: [N, C, H, W].
         eps: [N]; at 0 the result is ``x0`` to the bit.
-        norm: ``linf`` or ``l2``.
+        norm: ``linf``, ``l2`` or ``l1`` (the nearest point of ball and box together).
     """
+    if norm == "l1":
+        return x.copy_(_shrunk(x, x0, eps))
     eps = per_image(eps, x)
     if norm == "linf":
         bound = x0 - eps  # one spare tensor serves both bounds
@@ -99,7 +109,41 @@ def project_(x: Tensor, x0: Tensor, eps: Tensor, norm: str) -> Tensor:
         length = torch.linalg.vector_norm(x, dim=tuple(range(1, x.ndim)), keepdim=True, dtype=torch.float64)
         shrink = torch.where(length > eps, eps / length, 1.0)
         return x.mul_(shrink.to(x.dtype)).add_(x0).clamp_(0, 1)
-    raise SpecError(f"no projection onto a ball of norm {norm!r}", "projections exist for linf and l2")
+    raise SpecError(f"no projection onto a ball of norm {norm!r}", "projections exist for linf, l2 and l1")
+
+
+def _shrunk(x: Tensor, x0: Tensor, eps: Tensor) -> Tensor:
+    """The nearest point to ``x`` that lies in the L1 ball of ``eps`` around ``x0`` and in the box.
+
+    The change of each value loses one and the same amount, but never goes below 0, nor above what the box
+    leaves (Croce and Hein, 2021, section 2.2): the amount is found by bisection, from the side that is inside.
+    Values are rounded towards ``x0``, so that a sum over a million of them stays inside too.
+    """
+    base = x0.double()
+    change = x.double() - base
+    room = torch.where(change > 0, 1 - base, base)
+    change.abs_()
+    change.sub_(_threshold(change, room, per_image(eps.double(), change))).clamp_min_(0)
+    torch.minimum(change, room, out=change)
+    moved = (base + torch.where(x > x0, change, -change)).to(x.dtype)
+    outside = (moved.double() - base).abs() > change
+    return torch.where(outside, torch.nextafter(moved, x0), moved)
+
+
+def _threshold(change: Tensor, room: Tensor, eps: Tensor) -> Tensor:
+    """The least amount by which the changes of each image must shrink so that, cut at ``room``, they sum to ``eps``."""
+    values = tuple(range(1, change.ndim))
+    left = torch.minimum(change, room)
+    high = torch.where(left.sum(values, keepdim=True) > eps, change.amax(values, keepdim=True), 0.0)
+    if not high.is_cuda and not high.any():
+        return high
+    low = torch.zeros_like(high)
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        torch.sub(change, middle, out=left).clamp_min_(0)
+        over = torch.minimum(left, room, out=left).sum(values, keepdim=True) > eps
+        low, high = torch.where(over, middle, low), torch.where(over, high, middle)
+    return high
 
 
 def stretch_(x: Tensor, x0: Tensor, eps: Tensor, norm: str) -> Tensor:
@@ -120,10 +164,14 @@ def project(x: Tensor, x0: Tensor, eps: Tensor, norm: str) -> Tensor:
 def ascend(x: Tensor, gradient: Tensor, step: Tensor, norm: str) -> Tensor:
     """A new point one step of length ``step`` up the gradient, steepest under ``norm``; not projected.
 
+    Under L1 the steepest step would spend all its length on one value, and mostly leave the box. It is
+    the steepest one inside the box (Croce and Hein, 2021, section 3.1): the values of largest slope go to the edge, one
+    after the other, until the length is spent.
+
     Args:
         x, gradient: [N, C, H, W]; the gradient may be broadcast.
         step: [N], length of the step in ``norm``.
-        norm: ``linf`` (the sign of the gradient) or ``l2`` (its direction).
+        norm: ``linf`` (the sign of the gradient), ``l2`` (its direction) or ``l1`` (``x`` must lie in the box).
 
     An all-zero gradient leaves its image where it is.
     """
@@ -134,7 +182,35 @@ def ascend(x: Tensor, gradient: Tensor, step: Tensor, norm: str) -> Tensor:
         length = torch.linalg.vector_norm(gradient, dim=tuple(range(1, gradient.ndim)), dtype=torch.float64)
         scale = torch.where(length > 0, step / length, 0.0).clamp_max(1e38)
         return torch.addcmul(x, gradient, per_image(scale.to(x.dtype), x))
-    raise SpecError(f"no steepest step for norm {norm!r}", "steps exist for linf and l2")
+    if norm == "l1":
+        return x + _filled(x, gradient.expand_as(x), step)
+    raise SpecError(f"no steepest step for norm {norm!r}", "steps exist for linf, l2 and l1")
+
+
+def _filled(x: Tensor, gradient: Tensor, step: Tensor) -> Tensor:
+    """The change of L1 norm ``step`` inside the box that a linear function of this gradient rises most by."""
+    slope, at = gradient.flatten(1), x.flatten(1)
+    room = torch.where(slope > 0, 1 - at, at)
+    order = slope.abs().argsort(dim=1, descending=True, stable=True)
+    room = room.gather(1, order)
+    before = room.cumsum(1, dtype=torch.float64).sub_(room)
+    taken = torch.minimum(room, (step[:, None] - before).clamp_min_(0).to(x.dtype))
+    return torch.zeros_like(at).scatter_(1, order, taken).mul_(slope.sign()).view(x.shape)
+
+
+def sparse_step(x: Tensor, gradient: Tensor, step: Tensor, values: Tensor) -> Tensor:
+    """A new point one step of L1 length ``step`` away, spread evenly over the values of largest slope; not projected.
+
+    Args:
+        x, gradient: [N, C, H, W].
+        step: [N], length of the step in L1.
+        values: [N] int64, at least 1: how many values it moves; more where slopes are equal, fewer where they are 0.
+    """
+    slopes = flat(gradient).abs().sort(dim=1, descending=True).values
+    least = slopes.gather(1, values[:, None] - 1)
+    signs = gradient.sign() * (gradient.abs() >= per_image(least, gradient))
+    moved = size(signs, "l0").clamp_min(1)
+    return torch.addcmul(x, signs, per_image(step.to(x.dtype) / moved.to(x.dtype), x))
 
 
 def normalised(gradient: Tensor) -> Tensor:
@@ -144,26 +220,32 @@ def normalised(gradient: Tensor) -> Tensor:
     return gradient * per_image(scale.to(gradient.dtype), gradient)
 
 
-def uniform_start(x0: Tensor, eps: Tensor, norm: str, streams: Streams) -> Tensor:
+def uniform_start(x0: Tensor, eps: Tensor, norm: str, streams: Streams, run: int | Tensor = 0) -> Tensor:
     """A point drawn evenly from the ball around each image, clipped to the box.
 
-    Under L2 the radius is eps · u^(1/d), so that volume, not radius, is drawn evenly.
+    Under L2 and L1 the radius is eps · u^(1/d), so that volume, not radius, is drawn evenly; under L1 the
+    direction is that of signed exponentials. Each ``run`` of an image, a number or [N], draws anew.
     """
     shape = x0.shape[1:]
     if norm == "linf":
-        noise = streams.uniform("start", shape).mul_(2).sub_(1)
+        noise = streams.uniform("start", shape, run).mul_(2).sub_(1)
         return project_(torch.addcmul(x0, noise, per_image(eps, x0)), x0, eps, norm)
+    if norm not in ("l2", "l1"):
+        raise SpecError(f"no random start for norm {norm!r}", "random starts exist for linf, l2 and l1")
+    radius = eps * streams.uniform("start-radius", (), run).pow(1 / shape.numel())
     if norm == "l2":
-        radius = eps * streams.uniform("start-radius", ()).pow(1 / shape.numel())
-        return project_(ascend(x0, streams.normal("start", shape), radius, norm), x0, eps, norm)
-    raise SpecError(f"no random start for norm {norm!r}", "random starts exist for linf and l2")
+        return project_(ascend(x0, streams.normal("start", shape, run), radius, norm), x0, eps, norm)
+    noise = streams.uniform("start", shape, run).neg_().log1p_() * streams.signs("start-sign", shape, run)
+    scale = radius / size(noise, norm).clamp_min(1e-12)
+    return project_(torch.addcmul(x0, noise, per_image(scale, x0)), x0, eps, norm)
 
 
 def surface_start(x0: Tensor, eps: Tensor, norm: str, streams: Streams, run: int | Tensor = 0) -> Tensor:
     """A point drawn from the surface of the ball around each image, clipped to the box.
 
     Under L∞ even noise is scaled until its largest entry is eps; under L2 the direction is drawn evenly
-    (as in AutoAttack: Croce and Hein, 2020). Each ``run`` of an image, a number or [N], draws anew.
+    (as in AutoAttack: Croce and Hein, 2020); under L1 it is the nearest admissible point to the image with
+    standard normal noise (Croce and Hein, 2021). Each ``run`` of an image, a number or [N], draws anew.
     """
     shape = x0.shape[1:]
     if norm == "linf":
@@ -172,4 +254,6 @@ def surface_start(x0: Tensor, eps: Tensor, norm: str, streams: Streams, run: int
         return project_(torch.addcmul(x0, noise, per_image(scale, x0)), x0, eps, norm)
     if norm == "l2":
         return project_(ascend(x0, streams.normal("start", shape, run), eps, norm), x0, eps, norm)
-    raise SpecError(f"no random start for norm {norm!r}", "random starts exist for linf and l2")
+    if norm == "l1":
+        return project_(x0 + streams.normal("start", shape, run), x0, eps, norm)
+    raise SpecError(f"no random start for norm {norm!r}", "random starts exist for linf, l2 and l1")
