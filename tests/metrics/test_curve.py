@@ -10,18 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aresbench.metrics import (
+    attack_success_rate,
     breaking_values,
     curve_area,
+    earliest,
     image_areas,
     query_curve,
     robust_accuracy,
     severity_curve,
     step_curve,
     survival_curve,
+    union_accuracy,
     wilson,
     worst_case,
 )
-from aresbench.metrics.curve import dkw_half_width
 
 RUNGS = ["1/16/255", "1/4/255", "1/255", "4/255"]
 SIZES = [0.0, *breaking_values(RUNGS), np.inf]
@@ -98,17 +100,6 @@ def test_area_interval_covers_the_truth_as_often_as_it_says() -> None:
     assert 180 <= hits <= 200  # 95 % of 200 is 190; 180 would be a 4-sigma miss
 
 
-def test_simultaneous_band_holds_the_whole_curve() -> None:
-    rng = np.random.default_rng(1)
-    rungs = np.linspace(0.05, 1, 20).tolist()
-    hits = 0
-    for _ in range(300):
-        curve = survival_curve(rng.uniform(0, 1, size=50), rungs)
-        hits += bool(np.all((curve.band_low <= 1 - curve.x) & (1 - curve.x <= curve.band_high)))
-    assert hits >= 0.93 * 300
-    assert dkw_half_width(1000) == pytest.approx(0.04294, abs=1e-5)
-
-
 @settings(max_examples=50)
 @given(st.lists(st.tuples(st.booleans(), st.one_of(st.just(np.nan), st.integers(1, 20).map(float))), min_size=1))
 def test_step_and_query_curves_fall_and_end_at_the_resisting(rows: list[tuple[bool, float]]) -> None:
@@ -166,3 +157,47 @@ def test_an_area_never_rounds_beyond_one(step):
     rungs = [step * k for k in range(1, 17)]
     assert image_areas([np.inf] * 3, rungs).max() <= 1.0
     assert curve_area([np.inf] * 3, rungs).value == pytest.approx(1.0)
+
+
+@given(breaking)
+def test_attack_success_is_the_share_of_right_images_that_broke(values: list[float]) -> None:
+    curve = survival_curve(values, RUNGS, success=True)
+    right = sum(value > 0 for value in values)
+    assert np.all(curve.n == right)
+    if not right:
+        assert np.isnan(curve.value).all()
+        return
+    assert curve.value[0] == 0 and np.all(np.diff(curve.value) >= 0)
+    for i, rung in enumerate(RUNGS, start=1):
+        score = attack_success_rate(values, rung)
+        assert (score.value, score.low, score.high) == (curve.value[i], curve.low[i], curve.high[i])
+    accuracy = survival_curve(values, RUNGS).value
+    np.testing.assert_allclose(accuracy, accuracy[0] * (1 - curve.value))
+    assert np.all((curve.band_low <= curve.value) & (curve.value <= curve.band_high))
+
+
+def test_success_over_steps_leaves_clean_errors_out() -> None:
+    first, correct = [3.0, 1.0, np.nan, np.nan], [True, True, True, False]
+    curve = step_curve(first, correct, 4, success=True)
+    assert curve.value.tolist() == [0, 1 / 3, 1 / 3, pytest.approx(2 / 3), pytest.approx(2 / 3)]
+    assert set(curve.n) == {3}
+
+
+@given(st.lists(st.lists(st.one_of(st.just(np.nan), st.integers(0, 9).map(float)), min_size=5, max_size=5), min_size=1))
+def test_the_worst_case_over_steps_lies_below_every_attack(runs: list[list[float]]) -> None:
+    correct = np.array([True, True, False, True, True])
+    first = earliest(runs)
+    worst = step_curve(first, correct, 9).value
+    each = [step_curve(run, correct, 9).value for run in runs]
+    assert np.all(worst <= np.min(each, axis=0))
+    assert worst[-1] == np.mean([right and np.isnan([run[k] for run in runs]).all() for k, right in enumerate(correct)])
+
+
+def test_the_union_counts_a_clean_error_once_and_a_break_under_any_threat() -> None:
+    linf, l2 = [0, 1, 1, 0, 1], [0, 1, 0, 1, 1]  # image 0 is wrong without attack
+    score = union_accuracy([linf, l2])
+    assert (score.value, score.n) == (2 / 5, 5)
+    assert union_accuracy([linf]) == union_accuracy([linf, linf])
+    for robust in ([], [[1, 0], [1]]):
+        with pytest.raises(ValueError, match="same images"):
+            union_accuracy(robust)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -35,6 +36,20 @@ def robust_accuracy(breaking: ArrayLike, eps: Size, level: float = 0.95) -> Scor
     """
     values = as_breaking(breaking)
     return share(int((values > as_float(eps)).sum()), values.size, level=level)
+
+
+def union_accuracy(robust: Sequence[ArrayLike], level: float = 0.95) -> Score:
+    """Share of images that are right under every one of several threats, e.g. budgets of several norms.
+
+    An image that is wrong without any attack is wrong under all of them, and so counts once.
+
+    Args:
+        robust: one [N] bool array per threat, over the same images in the same order: right under it?
+        level: confidence of Wilson's interval.
+    """
+    if len({np.shape(values) for values in robust}) != 1:
+        raise ValueError("every threat must be given on the same images, and there must be one")
+    return accuracy(np.logical_and.reduce([np.asarray(values, dtype=bool) for values in robust]), level)
 
 
 def attack_success_rate(breaking: ArrayLike, eps: Size, level: float = 0.95) -> Score:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from aresbench.metrics.bands import clopper_pearson, simultaneous_band
 from aresbench.metrics.budgets import Size, as_breaking, as_float
 from aresbench.metrics.resample import bootstrap_mean
 from aresbench.metrics.score import Floats, Score, wilson_band
@@ -16,11 +16,11 @@ from aresbench.metrics.score import Floats, Score, wilson_band
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """Accuracy (a share in [0, 1]) at each x, with bands. All arrays have one entry per point.
+    """A share in [0, 1] at each x, with bands. All arrays have one entry per point.
 
     Args:
         x: budget in [0,1] units, steps, queries, or severity.
-        value: share of images still right.
+        value: share of images still right (of a curve of attack success: share of right images broken).
         low: lower end of the pointwise (Wilson) interval: right for one point looked at alone.
         high: upper end.
         band_low: lower end of the simultaneous band: holds the whole true curve at once.
@@ -37,23 +37,26 @@ class Curve:
     n: NDArray[np.int64]
 
 
-def survival_curve(breaking: ArrayLike, rungs: Sequence[Size], level: float = 0.95) -> Curve:
+def survival_curve(breaking: ArrayLike, rungs: Sequence[Size], level: float = 0.95, *, success: bool = False) -> Curve:
     """Robust accuracy over the budget: the share of images whose breaking budget exceeds it.
 
     Falls or stays level by construction. The first point is x = 0, clean accuracy. The simultaneous
-    band is the one of Dvoretzky, Kiefer and Wolfowitz with Massart's constant (Massart 1990).
+    band is ``simultaneous_band``'s.
 
     Args:
         breaking: [N] breaking budgets (0 clean error, inf resisted every rung).
         rungs: the ladder, rising; 0 is put in front if it is missing.
         level: confidence of both bands.
+        success: the attack's success rate instead: the share of the images right at first that broke. It
+            rises or stays level, from 0.
     """
     values = as_breaking(breaking)
-    x = _grid(rungs)
-    return _survival(values, x, level)
+    return _survival(values, _grid(rungs), level, values > 0 if success else None)
 
 
-def step_curve(first_step: ArrayLike, correct: ArrayLike, steps: int, level: float = 0.95) -> Curve:
+def step_curve(
+    first_step: ArrayLike, correct: ArrayLike, steps: int, level: float = 0.95, *, success: bool = False
+) -> Curve:
     """Accuracy after step t of a run of ``steps`` steps, at one budget, t = 0 … steps.
 
     It describes that run: a run planned for t steps has another schedule and may do better at t.
@@ -64,11 +67,19 @@ def step_curve(first_step: ArrayLike, correct: ArrayLike, steps: int, level: flo
         correct: [N] bool, right before the attack. Images that are wrong are wrong at t = 0.
         steps: length of the run.
         level: confidence of both bands.
+        success: the attack's success rate instead, among the images that were right.
     """
-    return query_curve(first_step, correct, range(steps + 1), level)
+    return query_curve(first_step, correct, range(steps + 1), level, success=success)
 
 
-def query_curve(first_query: ArrayLike, correct: ArrayLike, queries: Sequence[int], level: float = 0.95) -> Curve:
+def query_curve(
+    first_query: ArrayLike,
+    correct: ArrayLike,
+    queries: Sequence[int],
+    level: float = 0.95,
+    *,
+    success: bool = False,
+) -> Curve:
     """Accuracy after q queries of a run, at one budget.
 
     Args:
@@ -77,21 +88,33 @@ def query_curve(first_query: ArrayLike, correct: ArrayLike, queries: Sequence[in
         correct: [N] bool, right before the attack.
         queries: rising numbers of queries; 0 is put in front if it is missing.
         level: confidence of both bands.
+        success: the attack's success rate instead, among the images that were right.
     """
     first = np.asarray(first_query, dtype=np.float64)
     right = np.asarray(correct, dtype=bool)
     if first.shape != right.shape:
         raise ValueError(f"{first.size} first breaks but {right.size} clean verdicts")
     # A break at the very start (step 0) is still a break of an image that was right: x = 0 is the
-    # clean accuracy plus whatever the starting point already broke.
+    # clean accuracy less whatever the starting point already broke.
     wrong_from = np.where(right, np.where(np.isnan(first), np.inf, first), -1.0)
-    return _survival(wrong_from, _grid(queries), level)
+    return _survival(wrong_from, _grid(queries), level, right if success else None)
+
+
+def earliest(first: Sequence[ArrayLike]) -> Floats:
+    """Each image's first break by any of several attacks that run side by side: the worst case after t steps of each.
+
+    Args:
+        first: one [N] array per attack, over the same images in the same order; NaN where it did not break one.
+    """
+    if len({np.shape(values) for values in first}) != 1:
+        raise ValueError("every attack must be given on the same images, and there must be one")
+    return np.asarray(np.fmin.reduce([np.asarray(values, dtype=np.float64) for values in first]))
 
 
 def severity_curve(correct: Mapping[int, ArrayLike], level: float = 0.95) -> Curve:
     """Accuracy over the severity of a corruption. Need not fall: harder doses may happen to be easier.
 
-    The simultaneous band is Bonferroni's: each point gets its share of the error.
+    The simultaneous band is of exact intervals with Bonferroni's rule: each point gets its share of the error.
 
     Args:
         correct: severity → [N] bool; 0 for the clean images, if wanted.
@@ -102,7 +125,7 @@ def severity_curve(correct: Mapping[int, ArrayLike], level: float = 0.95) -> Cur
     k = np.array([array.sum() for array in arrays], dtype=np.int64)
     n = np.array([array.size for array in arrays], dtype=np.int64)
     low, high = wilson_band(k, n, level)
-    band_low, band_high = wilson_band(k, n, 1 - (1 - level) / max(len(x), 1))
+    band_low, band_high = clopper_pearson(k, n, 1 - (1 - level) / max(len(x), 1))
     value = np.where(n > 0, k / np.maximum(n, 1), np.nan)
     return Curve(np.array(x, dtype=np.float64), value, low, high, band_low, band_high, n)
 
@@ -137,11 +160,6 @@ def image_areas(breaking: ArrayLike, rungs: Sequence[Size]) -> Floats:
     return np.minimum(areas, 1.0)  # the sum of steps of 0.015 may round to more than their whole
 
 
-def dkw_half_width(n: int, level: float = 0.95) -> float:
-    """Half width of the band that holds a whole distribution function (Massart 1990); 1 where n = 0."""
-    return min(1.0, math.sqrt(math.log(2 / (1 - level)) / (2 * n))) if n else 1.0
-
-
 def _grid(points: Sequence[Size]) -> Floats:
     x = np.array([as_float(point) for point in points], dtype=np.float64)
     if x.size == 0 or x[0] > 0:
@@ -151,13 +169,14 @@ def _grid(points: Sequence[Size]) -> Floats:
     return x
 
 
-def _survival(wrong_from: Floats, x: Floats, level: float) -> Curve:
-    """Share of images that turn wrong only after x."""
+def _survival(wrong_from: Floats, x: Floats, level: float, attacked: NDArray[np.bool_] | None) -> Curve:
+    """Share of images that turn wrong only after x; or, of those ``attacked``, the share that has turned wrong by x."""
+    if attacked is not None:
+        wrong_from = wrong_from[attacked]
     n = wrong_from.size
     k = (wrong_from[:, None] > x).sum(axis=0)
-    low, high = wilson_band(k, n, level)
+    if attacked is not None:
+        k = n - k
     value = k / n if n else np.full(x.shape, np.nan)
-    half = dkw_half_width(n, level)
-    centre = value if n else np.full(x.shape, 0.5)
-    band_low, band_high = np.clip(centre - half, 0.0, 1.0), np.clip(centre + half, 0.0, 1.0)
-    return Curve(x, value, low, high, band_low, band_high, np.full(x.shape, n, dtype=np.int64))
+    counts = np.full(x.shape, n, dtype=np.int64)
+    return Curve(x, value, *wilson_band(k, n, level), *simultaneous_band(k, n, level), counts)
