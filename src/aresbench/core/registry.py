@@ -37,6 +37,7 @@ TABLES: dict[str, dict[str, str]] = {
         "fmn": "aresbench.attacks.fmn:FMN",
         "deepfool": "aresbench.attacks.deepfool:DeepFool",
         "ddn": "aresbench.attacks.ddn:DDN",
+        "fab-t": "aresbench.attacks.fab_t:FABT",
     },
     "corruptions": {
         "gaussian_noise": "aresbench.corruptions.noise:GaussianNoise",
