@@ -100,6 +100,15 @@ class Problem(Protocol):
         """
         ...
 
+    def differentiable(self, x: Tensor, owner: Tensor | None = None) -> Tensor:
+        """Logits [M, K] with a graph back to ``x``: one forward of each row now, one backward at each way back.
+
+        For attacks that need several gradients of one answer, or bring a loss of their own. ``x`` must require a
+        gradient. What comes back is counted, and freed of NaN, as by ``gradient``; a model without a path to its
+        images gives zeros.
+        """
+        ...
+
     def offer(
         self, x: Tensor, logits: Tensor | None = None, owner: Tensor | None = None, step: Tensor | None = None
     ) -> None:

@@ -162,22 +162,42 @@ class EngineProblem:
     def gradient(
         self, x: Tensor, loss: Loss | None = None, owner: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        book = self.ledger
-        self._count(book.forwards, owner)
-        self._count(book.backwards, owner)
+        self._count(self.ledger.forwards, owner)
         x = x.detach().requires_grad_(True)
         with torch.enable_grad():
             logits = self.model(x).float()
             value = self._loss(logits, owner) if loss is None else loss(logits, self._own(self.y, owner))
             gradient = _input_gradient(value, x)
+        gradient = self._came_back(gradient, torch.isnan(value.detach()), owner)
+        return logits.detach(), value.detach(), gradient
+
+    def differentiable(self, x: Tensor, owner: Tensor | None = None) -> Tensor:
+        self._count(self.ledger.forwards, owner)
+        with torch.enable_grad():
+            door = x.view_as(x)  # what comes back passes here, also where the caller made ``x`` of other things
+            logits = self.model(door).float()
+            if not logits.requires_grad:
+                logits = logits + 0 * door.flatten(1).sum(1, keepdim=True)
+            nonsense = ~torch.isfinite(logits.detach()).all(1)
+            door.register_hook(lambda gradient: self._came_back(gradient, nonsense, owner))
+        return logits
+
+    def _came_back(self, gradient: Tensor, nonsense: Tensor, owner: Tensor | None) -> Tensor:
+        """Count a backward pass and what is wrong with its gradients; the gradients with zeros for NaN.
+
+        Args:
+            nonsense: [M] bool, rows whose loss or logits are no numbers: their slope may be 0 all the same.
+        """
+        book = self.ledger
+        self._count(book.backwards, owner)
         # One pass tells both kinds of trouble: the largest entry is 0, or not finite.
         peak = geometry.size(gradient, "linf")
-        bad = ~torch.isfinite(peak) | torch.isnan(value.detach())  # a loss of NaN may have a slope of 0
+        bad = ~torch.isfinite(peak) | nonsense
         self._count(book.zero_gradients, owner, (peak == 0) & ~bad)
         self._count(book.nan_gradients, owner, bad)
         if gradient.is_cuda or bad.any():
             gradient = torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)
-        return logits.detach(), value.detach(), gradient
+        return gradient
 
     def _loss(self, logits: Tensor, owner: Tensor | None) -> Tensor:
         if self.loss is not None:
