@@ -7,7 +7,7 @@ import pytest
 from aresbench.attacks.apgd import APGDCE
 from aresbench.attacks.fgsm import FGSM
 from aresbench.attacks.fmn import FMN
-from aresbench.attacks.load import describe, make_attack
+from aresbench.attacks.load import describe, make, make_attack
 from aresbench.attacks.pgd import PGD
 from aresbench.attacks.square import Square
 from aresbench.core.errors import SpecError, UnknownName
@@ -36,9 +36,9 @@ def test_one_attack_has_one_text(text, attack, canonical):
 
 @pytest.mark.parametrize("name", table("attacks"))
 def test_every_registered_attack_has_defaults_and_an_honest_card(name):
-    attack = make_attack(name)
-    assert make_attack(attack) is attack
-    assert make_attack(describe(attack)) == attack
+    attack = make(name)
+    assert make(attack) is attack
+    assert make(describe(attack)) == attack
     facts = card("attacks", name).facts
     for fact in ("norms", "access", "kind", "revision", "paper", "choose_when"):
         assert facts[fact] == getattr(attack, fact), fact
@@ -74,7 +74,7 @@ def test_an_attack_of_ones_own_from_a_file(tmp_path, monkeypatch):
     attack = make_attack("./mine.py:Mine(strength=1/4, words=[1, 2], name='3')")
     assert (attack.strength, attack.words, attack.name) == (0.25, (1, 2), "3")
     assert describe(attack) == "./mine.py:Mine(strength=0.25, words=[1, 2], name='3')"
-    assert make_attack(describe(attack)) == attack
+    assert make(describe(attack)) == attack
     assert hash(make_attack(describe(attack))) == hash(attack)
     assert make_attack("aresbench.attacks.pgd:PGD(steps=3)") == PGD(steps=3)
     with pytest.raises(SpecError, match="needs strength"):

@@ -11,7 +11,9 @@ import torch
 from torch import nn
 
 import aresbench as ab
-from aresbench.attacks.load import make_attack
+from aresbench.attacks.base import Ensemble
+from aresbench.attacks.load import describe, make, make_attack, members
+from aresbench.core.errors import SpecError
 from aresbench.core.registry import card, table
 from aresbench.data.base import load_images
 from aresbench.data.load import load_dataset
@@ -33,7 +35,8 @@ def short(name):
     return attack
 
 
-CASES = [(name, norm) for name in table("attacks") for norm in make_attack(name).norms]
+SINGLE = [name for name in table("attacks") if not isinstance(make(name), Ensemble)]
+CASES = [(name, norm) for name in SINGLE for norm in make_attack(name).norms]
 every_attack = pytest.mark.parametrize(("name", "norm"), CASES, ids=[f"{a}-{n}" for a, n in CASES])
 
 
@@ -247,7 +250,7 @@ def test_images_at_different_steps_share_a_batch(name, norm, plain, digits):
 
 @pytest.mark.parametrize("name", table("attacks"))
 def test_the_card_agrees_with_the_class(name):
-    attack = make_attack(name)
+    attack = make(name)
     seen = card("attacks", name)
     assert seen.summary.endswith(".")
     assert seen.settings.keys() == {f.name for f in fields(attack)}
@@ -255,3 +258,18 @@ def test_the_card_agrees_with_the_class(name):
         assert seen.facts[fact] == getattr(type(attack), fact), fact
     assert attack.kind in ("bounded", "minimal")
     assert attack.access in ("gradient", "score", "label")
+
+
+@pytest.mark.parametrize("name", [name for name in table("attacks") if name not in SINGLE])
+def test_an_ensemble_is_a_list_of_attacks_under_each_of_its_norms(name):
+    ensemble = make(name)
+    assert make(describe(ensemble)) == ensemble
+    for norm in ensemble.norms:
+        parts = members(name, norm)
+        assert len(parts) > 1
+        for text, attack in parts.items():
+            assert make_attack(text) == attack
+            assert norm in attack.norms
+        assert "gradient" not in {attack.access for attack in parts.values()} or ensemble.access == "gradient"
+    with pytest.raises(SpecError, match="list of attacks"):
+        make_attack(name)

@@ -165,3 +165,21 @@ def test_bad_input_is_named(change, error, words, plain, digits):
 def test_arrays_in_place_of_tensors_are_refused_in_words(plain, digits):
     with pytest.raises(DataError, match="must be tensors"):
         ab.attack(plain, digits[0].numpy(), digits[1], "pgd", "linf:4/255")
+
+
+def test_of_a_list_the_worst_case_counts_and_later_attacks_see_only_what_is_left(robust, digits):
+    x, y, ids = digits
+    first = ab.attack(robust, x, y, "pgd(steps=5)", "linf:0.15", ids=ids)
+    for listed in (["pgd(steps=5)", "fmn(steps=20)"], "[pgd(steps=5), fmn(steps=20)]"):
+        both = ab.attack(robust, x, y, listed, "linf:0.15", ids=ids)
+        near = ab.attack(robust, x, y, "fmn(steps=20)", "linf:0.15", ids=ids)
+        assert torch.equal(both.broken, first.broken | near.broken)
+        assert both.broken.sum() > first.broken.sum()
+        assert torch.equal(both.forwards[first.broken], first.forwards[first.broken])
+        left = both.correct & ~first.broken
+        assert (both.forwards[left] > first.forwards[left]).all()
+        assert (both.forwards[left] <= first.forwards[left] + near.forwards[left]).all()
+    with pytest.raises(SpecError, match="none of them"):
+        ab.attack(robust, x, y, ["pgd", "fmn"], "linf:0.15", steps=5)
+    with pytest.raises(SpecError, match="empty"):
+        ab.attack(robust, x, y, [], "linf:0.15")

@@ -315,7 +315,11 @@ def test_examples_show_the_image_and_what_was_made_of_it(store):
         (lambda s: run(s, n=501, tasks=TASKS[:1]), AresError, "500"),
         (lambda s: run(s, models=[]), SpecError, "no model"),
         (lambda s: run(s, tasks=[ab.Task("digits", "adversary(l0, 3, pgd)")]), SpecError, "l0"),
-        (lambda s: run(s, tasks=[ab.Task("digits", "adversary(linf, 0.1, fmn)")]), SpecError, "any distance"),
+        (
+            lambda s: run(s, tasks=[ab.Task("digits", "adversary(linf, [0.1*, 0.2], pgd, bound=bim)")]),
+            SpecError,
+            "inside a budget",
+        ),
         (
             lambda s: run(s, tasks=[ab.Task("digits", "adversary(linf, [0.1, 0.2], pgd, bound=pgd(steps=50))")]),
             SpecError,
@@ -374,3 +378,26 @@ def test_a_model_with_one_output_is_refused(store):
     lone = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(3072, 1)), preprocessing=32, name="lone")
     with pytest.raises(ModelError, match="nothing to choose between"):
         ab.attack(lone, torch.rand(2, 3, 32, 32), torch.zeros(2, dtype=torch.int64))
+
+
+def test_attacks_that_look_for_the_nearest_break_stand_in_a_list_or_alone(tmp_path):
+    task = ab.Task("digits", "adversary(linf, [0.02, 0.1*], [pgd(steps=3), fmn(steps=15)])")
+    results = ab.evaluate("samples:digits-plain", [task], n=20, store=tmp_path)
+    (cell,) = list(results)
+    attempts = cell.attempts
+    near = attempts[attempts["attack"] == "fmn(steps=15)"]
+    assert (near["eps"] == "").all()
+    assert near["id"].is_unique
+    rows = cell.images
+    for found in near[near["verdict"] == "broken"].itertuples():  # what it finds decides every rung at or above it
+        assert float(rows.loc[found.id, "breaking_distance"]) <= found.distance
+        if found.distance <= 0.02:
+            assert rows.loc[found.id, "breaking_budget"] == "0.02"
+    broken = attempts[attempts["verdict"] == "broken"]
+    assert set(broken["survives_rounding"].dropna()) <= {True, False}
+    assert broken["survives_rounding"].notna().all()
+    alone = ab.evaluate(
+        "samples:digits-plain", [ab.Task("digits", "adversary(linf, [0.02, 0.1], fmn(steps=15))")], n=20, store=tmp_path
+    )
+    (cell,) = list(alone)
+    assert set(cell.attempts["attack"]) == {"fmn(steps=15)"}, "no bound beside an attack that is one itself"

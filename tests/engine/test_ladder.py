@@ -134,3 +134,19 @@ def test_a_search_asks_every_attack_and_does_not_prove_a_known_break_again():
 def test_multiples_are_climbed_one_by_one():
     _, moves = play(adversary("search(1/255, multiples=32, bisections=1)"), {"pgd": 2.2}, float("inf"))
     assert [m.rung * 255 for m in moves] == [1, 2, 3, Fraction(5, 2)]
+
+
+def test_an_attack_that_looks_for_the_nearest_break_runs_once_and_counts_for_every_rung():
+    adv = adversary("[1*, 2*, 4*, 8*]/255", "[pgd, ddn]")
+    minimal = frozenset({"ddn"})
+    attempts: list[Attempt] = []
+    moves: list[Move] = []
+    while (move := next_move(adv, attempts, minimal)) is not None:
+        moves.append(move)
+        near = move.rung is None
+        attempts.append(Attempt(move.attack, move.eps, near, 3 / 255 if near else float("inf")))
+    assert [(m.attack, m.rung and m.rung * 255) for m in moves] == [("pgd", 1), ("ddn", None), ("pgd", 2)]
+    assert moves[1].enough == pytest.approx(1 / 255), "beside others it may end inside the smallest rung"
+    assert breaking_rung(adv.ladder.rungs, attempts) == 2
+    alone = next_move(adversary("[1, 2]/255", "ddn", bound="none"), [], minimal)
+    assert alone == Move("ddn", None, False, 0.0), "alone it is asked for distances"

@@ -175,3 +175,22 @@ class Attack(ABC):
 
     def finish(self, problem: Problem, state: Any) -> None:  # noqa: B027 - most attacks have nothing left to offer
         """Offer what is left after the last step (an iterate not yet evaluated). Called once per image."""
+
+
+@dataclass(frozen=True)
+class Ensemble(ABC):
+    """Base of named lists of attacks whose worst case counts: each sees only what those before left standing.
+
+    Subclasses are frozen dataclasses of settings; class attributes are the card, as of an attack.
+    """
+
+    norms: ClassVar[tuple[str, ...]]
+    access: ClassVar[str]
+    kind: ClassVar[str]
+    revision: ClassVar[int]
+    paper: ClassVar[str]
+    choose_when: ClassVar[str]
+
+    @abstractmethod
+    def attacks(self, norm: str) -> tuple[str, ...]:
+        """The specs of its attacks under a norm, in order."""

@@ -33,6 +33,7 @@ TABLES: dict[str, dict[str, str]] = {
         "apgd-dlr": "aresbench.attacks.apgd:APGDDLR",
         "apgd-pm": "aresbench.attacks.apgd:APGDPM",
         "apgd-t": "aresbench.attacks.apgd_t:APGDT",
+        "autoattack": "aresbench.attacks.autoattack:AutoAttack",
         "square": "aresbench.attacks.square:Square",
         "fmn": "aresbench.attacks.fmn:FMN",
         "deepfool": "aresbench.attacks.deepfool:DeepFool",

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import torch
 from torch import Tensor, nn
 
-from aresbench.attacks.base import Attack
-from aresbench.attacks.load import describe, make_attack
-from aresbench.core.budget import Ladder, format_fraction, parse_budget
+from aresbench.attacks.base import Attack, Ensemble
+from aresbench.attacks.load import members
+from aresbench.core.budget import Ladder, parse_budget
 from aresbench.core.errors import DataError, SpecError
-from aresbench.core.spec import format_value, parse_call
+from aresbench.core.spec import format_value, parse_call, split_top
 from aresbench.core.threat import Adversary
 from aresbench.corruptions.load import pixel_ids
-from aresbench.engine.driver import COUNTS, FINDINGS, Driver, Finished, Job
-from aresbench.engine.ladder import Attempt, breaking_rung, next_move
+from aresbench.engine.campaign import Campaign
+from aresbench.engine.driver import COUNTS, FINDINGS, Finished
+from aresbench.engine.ladder import Attempt, breaking_rung
 from aresbench.engine.prepare import OwnRandomState, Prepared, prepared
 
 
@@ -67,7 +67,7 @@ def attack(
     model: nn.Module,
     x: Tensor,
     y: Tensor,
-    attack: str | Attack = "apgd-ce",
+    attack: str | Attack | Ensemble | Sequence[str | Attack | Ensemble] = "apgd-ce",
     budget: str | Ladder = "linf:4/255",
     *,
     target: Tensor | None = None,
@@ -89,6 +89,7 @@ def attack(
         x: [N, C, H, W] float32 in [0, 1].
         y: [N] int64 labels.
         attack: name or spec (``aresbench list attacks``), or an attack object; ``settings`` are its settings.
+            Of an ensemble or a list (``["apgd-ce", "square"]``) the worst case counts: each sees what is left.
         budget: ``linf:4/255``, ``l2:[0.25,0.5,1]``, ``linf:search(2/255, doublings=5, bisections=10)``, or a
             ``Ladder``. Minimal-norm attacks search at any distance once and are judged at every rung.
         target: [N] int64: ask for these predictions instead of any wrong one.
@@ -106,8 +107,8 @@ def attack(
         >>> out.breaking_budget[0]
         Fraction(2, 255)
     """
-    made = make_attack(_with_settings(attack, settings))
     ladder = parse_budget(budget) if isinstance(budget, str) else budget
+    adversary, attacks = _adversary(attack, settings, ladder)
     _check_inputs(x, y, target, ids)
     x = x.detach().cpu()
     y = y.detach().cpu().long()
@@ -116,28 +117,20 @@ def attack(
     where = torch.device(device) if device is not None else next((p.device for p in model.parameters()), "cpu")
     with prepared(model, x, device=where) as ready:
         correct = _right(ready, x, y, target, batch, seed)
-        driver = Driver(
-            ready,
-            made,
-            x,
-            y,
-            names,
-            norm=ladder.norm,
-            goal="minimise" if made.kind == "minimal" else "break",
-            target=target,
-            seed=seed,
-            batch=batch,
-            component=describe(made),
-        )
-        attempts = _climb(driver, ladder, correct.nonzero().squeeze(1).tolist(), made.kind == "minimal")
+        campaign = Campaign(ready, adversary, attacks, x, y, names, target=target, seed=seed, batch=batch)
+        rows = correct.nonzero().squeeze(1).tolist()
+        attempts: dict[int, list[Finished]] = {row: [] for row in rows}
+        for group in campaign.run(rows):
+            for finished, _ in group:
+                attempts[finished.job.row].append(finished)
     return _gather(x, correct, ladder, attempts)
 
 
-def _with_settings(attack: str | Attack, settings: dict[str, object]) -> str | Attack:
+def _with_settings(attack: str | Attack | Ensemble, settings: dict[str, object]) -> str | Attack | Ensemble:
     """The spec with further settings written into it; the spec's reader then checks them all."""
     if not settings:
         return attack
-    if isinstance(attack, Attack):
+    if not isinstance(attack, str):
         raise SpecError("an attack object already has its settings", "use dataclasses.replace, or name the attack")
     call = parse_call(attack)
     twice = [name for name in settings if name in call.kwargs]
@@ -147,38 +140,24 @@ def _with_settings(attack: str | Attack, settings: dict[str, object]) -> str | A
     return f"{call.name}({', '.join([*texts, *(f'{k}={format_value(v)}' for k, v in settings.items())])})"
 
 
-def _climb(driver: Driver, ladder: Ladder, rows: list[int], minimal: bool) -> dict[int, list[Finished]]:
-    """Attack each image at rising rungs until it breaks; a minimal-norm attack runs once, unbounded."""
-    attempts: dict[int, list[Finished]] = {row: [] for row in rows}
-
-    def following(done: list[Finished]) -> tuple[float, str] | None:
-        if minimal:
-            return None if done else (float("inf"), "")
-        if ladder.search is not None:
-            move = next_move(Adversary(ladder, ("",)), [_attempt(f) for f in done])
-            rung = move.rung if move is not None else None
-        else:
-            over = len(done) == len(ladder.rungs) or (done and done[-1].broken)
-            rung = None if over else ladder.rungs[len(done)]
-        return None if rung is None else (float(rung), format_fraction(rung))
-
-    queue: deque[Job] = deque()
-
-    def enqueue(row: int) -> None:
-        if (budget := following(attempts[row])) is not None:
-            queue.append(Job(row, *budget))
-
-    for row in rows:
-        enqueue(row)
-    for group in driver.run(queue):
-        for finished in group:
-            attempts[finished.job.row].append(finished)
-            enqueue(finished.job.row)
-    return attempts
-
-
-def _attempt(finished: Finished) -> Attempt:
-    return Attempt("", finished.job.label, finished.broken, finished.distance)
+def _adversary(
+    attack: str | Attack | Ensemble | Sequence[str | Attack | Ensemble], settings: dict[str, object], ladder: Ladder
+) -> tuple[Adversary, dict[str, Attack]]:
+    """Every rung in turn, from the smallest up (a search goes its own way), and the attacks by their texts."""
+    if isinstance(attack, str) and attack.startswith("["):
+        attack = split_top(attack[1:-1], ",")
+    if isinstance(attack, str | Attack | Ensemble):
+        parts = [_with_settings(attack, settings)]
+    elif settings:
+        raise SpecError("settings beside a list of attacks belong to none of them", "write them into the list's specs")
+    else:
+        parts = list(attack)
+    attacks = {text: made for part in parts for text, made in members(part, ladder.norm).items()}
+    if not attacks:
+        raise SpecError("the list of attacks is empty", "name one, e.g. apgd-ce")
+    if ladder.search is None:
+        ladder = replace(ladder, pinned=frozenset(ladder.rungs))
+    return Adversary(ladder, tuple(attacks), bound="none"), attacks
 
 
 def _gather(x: Tensor, correct: Tensor, ladder: Ladder, attempts: dict[int, list[Finished]]) -> Attacked:
@@ -188,7 +167,11 @@ def _gather(x: Tensor, correct: Tensor, ladder: Ladder, attempts: dict[int, list
     for row in range(len(x)):
         done = attempts.get(row, [])
         last = min((f for f in done if f.broken), key=lambda f: f.distance, default=None)
-        place = len(ladder.rungs) if last is None else breaking_rung(ladder.rungs, [_attempt(last)])
+        place = (
+            len(ladder.rungs)
+            if last is None
+            else breaking_rung(ladder.rungs, [Attempt("", last.job.label, True, last.distance)])
+        )
         rung = ladder.rungs[place] if place < len(ladder.rungs) else None
         budgets.append(rung if correct[row] else Fraction(0))
         for name, default in blank.items():

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import partial
 from typing import Any
 
@@ -15,11 +15,13 @@ from PIL import Image
 from torch import Tensor
 
 from aresbench.attacks import losses
-from aresbench.core.budget import format_fraction
+from aresbench.core.budget import format_fraction, parse_fraction
 from aresbench.core.errors import DataError, ModelError
+from aresbench.core.threat import Adversary
 from aresbench.data.base import load_images
-from aresbench.engine.driver import Driver, Finished, Job, batch_for
-from aresbench.engine.ladder import Attempt, Move, breaking_rung, next_move
+from aresbench.engine.campaign import Campaign
+from aresbench.engine.driver import Finished, batch_for
+from aresbench.engine.ladder import Attempt, Move, breaking_rung, within
 from aresbench.engine.plan import SHARD, Planned
 from aresbench.engine.prepare import OwnRandomState, Prepared, prepared
 from aresbench.ops.random import Streams
@@ -144,17 +146,16 @@ class _Worker:
                 ]
             )
         self.x = x
-        self.attempts: dict[int, list[Attempt]] = {k: [] for k in range(len(places))}
+        self.campaign: Campaign | None = None
         self.breaks: dict[int, dict[str, Finished]] = {}
 
     def run(self, advance: Callable[[int, str], None]) -> None:
         with prepared(self.plan.model, self.x[:2], class_map=self.plan.class_map, device=self.device) as model:
             clean = self._judge_clean(model)
-            adversary = self.plan.task.threat.adversary
-            if adversary is not None:
-                self._recall()
-                self._attack(model, clean["correct"], advance)
-            self._write(model, clean)
+            if self.plan.adversary is not None:
+                self.campaign = self._campaign(model, self.plan.adversary)
+                self._attack(self.campaign, clean["correct"], advance)
+            self._write(clean)
 
     # -- the clean verdict --------------------------------------------------------------------
 
@@ -180,82 +181,34 @@ class _Worker:
 
     # -- the adversary ------------------------------------------------------------------------
 
-    def _recall(self) -> None:
-        """Take up the attempts that an earlier, interrupted run has journalled."""
+    def _campaign(self, model: Prepared, adversary: Adversary) -> Campaign:
+        """The adversary's attempts on these images, with those that an interrupted run has journalled."""
+        plan = self.plan
+        campaign = Campaign(
+            model, adversary, plan.attacks, self.x, self.y, self.ids, seed=plan.seed, batch=self.batch, rounding=True
+        )
         place = {image_id: k for k, image_id in enumerate(self.ids)}
-        for row in self.plan.cell.attempts().itertuples():
+        for row in plan.cell.attempts().itertuples():
             if row.id in place:
                 broken = row.verdict == "broken"
                 distance, seen = (float(row.distance), int(row.adv_prediction)) if broken else (float("inf"), None)
-                self.attempts[place[row.id]].append(Attempt(row.attack, row.eps, broken, distance, seen))
+                campaign.attempts[place[row.id]].append(Attempt(row.attack, row.eps, broken, distance, seen))
+        return campaign
 
-    def _attack(self, model: Prepared, correct: np.ndarray, advance: Callable[[int, str], None]) -> None:
-        """Work through every image's plan; images at different rungs share a batch."""
-        adversary = self.plan.task.threat.adversary
-        assert adversary is not None
-        waiting: dict[str, deque[tuple[int, Move]]] = {spec: deque() for spec in self.plan.attacks}
+    def _attack(self, campaign: Campaign, correct: np.ndarray, advance: Callable[[int, str], None]) -> None:
+        wrong = int((~correct).sum())
+        for group in campaign.run(np.flatnonzero(correct).tolist()):
+            rows = [self._record(finished, move, campaign.adversary) for finished, move in group]
+            self.plan.cell.append("attempts", rows)
+            advance(wrong + campaign.closed, group[-1][1].attack)
 
-        def enqueue(row: int) -> Move | None:
-            move = next_move(adversary, self.attempts[row])
-            if move is not None:
-                waiting[move.attack].append((row, move))
-            return move
-
-        closed = int((~correct).sum())
-        for row in np.flatnonzero(correct).tolist():
-            closed += enqueue(row) is None
-        while any(waiting.values()):
-            spec = max(waiting, key=lambda s: len(waiting[s]))
-            for group in self._drive(model, spec, waiting[spec]):
-                self.plan.cell.append("attempts", [self._record(finished, move) for finished, move in group])
-                closed += sum(enqueue(finished.job.row) is None for finished, _ in group)
-                advance(closed, spec)
-
-    def _drive(
-        self, model: Prepared, spec: str, queue: deque[tuple[int, Move]]
-    ) -> Iterator[list[tuple[Finished, Move]]]:
-        """Run one attack until its queue is empty; what the consumer enqueues meanwhile joins the batch."""
-        attack = self.plan.attacks[spec]
-        adversary = self.plan.task.threat.adversary
-        assert adversary is not None
-        driver = Driver(
-            model,
-            attack,
-            self.x,
-            self.y,
-            self.ids,
-            norm=adversary.ladder.norm,
-            goal="minimise" if attack.kind == "minimal" else "break",
-            seed=self.plan.seed,
-            batch=self.batch,
-            component=spec,
-        )
-        jobs: deque[Job] = deque()
-        moves: dict[tuple[int, str], Move] = {}
-
-        def refill() -> None:
-            while queue:
-                row, move = queue.popleft()
-                moves[row, move.eps] = move
-                size = float("inf") if move.rung is None else float(move.rung)
-                jobs.append(Job(row, size, move.eps))
-
-        refill()
-        for group in driver.run(jobs):
-            yield [(finished, moves.pop((finished.job.row, finished.job.label))) for finished in group]
-            refill()
-
-    def _record(self, finished: Finished, move: Move) -> dict[str, Any]:
-        """Take note of an attempt; its row for the archive."""
+    def _record(self, finished: Finished, move: Move, adversary: Adversary) -> dict[str, Any]:
+        """An attempt's row for the archive."""
         row = finished.job.row
-        seen = finished.prediction if finished.broken else None
-        self.attempts[row].append(Attempt(move.attack, move.eps, finished.broken, finished.distance, seen))
         place = self.places[row]
         position = int(self.plan.dataset.positions[place])
         if finished.broken and position < EXAMPLES:
             self.breaks.setdefault(row, {})[move.attack + "|" + move.eps] = finished
-        adversary = self.plan.task.threat.adversary
-        assert adversary is not None
         timed = finished.broken and move.pinned  # only a cold run at a pinned budget says "step t of a T-step run"
         return {
             "id": self.ids[row],
@@ -275,13 +228,20 @@ class _Worker:
             "zero_gradients": finished.zero_gradients,
             "nan_gradients": finished.nan_gradients,
             "rejected": finished.rejected,
-            "adv_prediction": seen,
+            "adv_prediction": finished.prediction if finished.broken else None,
+            "survives_rounding": self._survives_rounding(finished, move, adversary.ladder.rungs),
             "seed": self.plan.seed,
         }
 
+    @staticmethod
+    def _survives_rounding(finished: Finished, move: Move, rungs: Sequence[Fraction]) -> bool | None:
+        """Is the break, in 8-bit values, still one inside the budget it counts for? ``None`` where there is none."""
+        rung = breaking_rung(rungs, [Attempt(move.attack, move.eps, finished.broken, finished.distance)])
+        return within(finished.rounded, rungs[rung]) if rung < len(rungs) else None
+
     # -- rows ---------------------------------------------------------------------------------
 
-    def _write(self, model: Prepared, clean: dict[str, np.ndarray]) -> None:
+    def _write(self, clean: dict[str, np.ndarray]) -> None:
         rows, examples = [], []
         for k, place in enumerate(self.places):
             position = int(self.plan.dataset.positions[place])
@@ -299,7 +259,7 @@ class _Worker:
             }
             rows.append(row)
             if position < EXAMPLES:
-                examples.append(self._example(model, k, row))
+                examples.append(self._example(k, row))
         self.plan.cell.add_examples([e for e in examples if e is not None])
         self.plan.cell.append("images", rows)
 
@@ -311,13 +271,14 @@ class _Worker:
             "broken_by": None,
             "adv_prediction": None,
         }
-        adversary = self.plan.task.threat.adversary
-        if adversary is None:
+        adversary = self.plan.adversary
+        if adversary is None or self.campaign is None:
             return nothing
         if not correct:
             return {**nothing, "breaking_budget": "0", "breaking_distance": 0.0}
-        rung = breaking_rung(adversary.ladder.rungs, self.attempts[k])
-        breaks = [a for a in self.attempts[k] if a.broken]
+        attempts = self.campaign.attempts[k]
+        rung = breaking_rung(adversary.ladder.rungs, attempts)
+        breaks = [a for a in attempts if a.broken]
         if not breaks:
             return nothing
         nearest = min(breaks, key=lambda a: a.distance)
@@ -330,7 +291,7 @@ class _Worker:
             out["broken_by"], out["adv_prediction"] = deciding.attack, deciding.prediction
         return out
 
-    def _example(self, model: Prepared, k: int, row: dict[str, Any]) -> dict[str, Any] | None:
+    def _example(self, k: int, row: dict[str, Any]) -> dict[str, Any] | None:
         """Pictures for the gallery: the image, and what the threat made of it."""
         threat = self.plan.task.threat
         example: dict[str, Any] = {
@@ -345,9 +306,9 @@ class _Worker:
         }
         if threat.corruptions:
             example["changed_png"] = png(self.x[k])
-        if threat.adversary is None or row["breaking_budget"] in (None, "0"):
+        if self.campaign is None or row["breaking_budget"] in (None, "0"):
             return example
-        finished = self._breaking_attempt(model, k, row)
+        finished = self._breaking_attempt(self.campaign, k, row)
         if finished is not None:
             example.update(
                 adv_prediction=finished.prediction,
@@ -357,26 +318,20 @@ class _Worker:
             )
         return example
 
-    def _breaking_attempt(self, model: Prepared, k: int, row: dict[str, Any]) -> Finished | None:
+    def _breaking_attempt(self, campaign: Campaign, k: int, row: dict[str, Any]) -> Finished | None:
         """The attempt that decided an image's breaking budget; run again if an earlier process found it."""
-        adversary = self.plan.task.threat.adversary
-        assert adversary is not None
-        rungs = adversary.ladder.rungs
-        rung = rungs[[format_fraction(r) for r in rungs].index(row["breaking_budget"])]
-        for attempt in self.attempts[k]:
+        rungs = campaign.adversary.ladder.rungs
+        place = rungs.index(parse_fraction(row["breaking_budget"]))
+        for attempt in campaign.attempts[k]:
             if attempt.attack != row["broken_by"] or not attempt.broken:
                 continue
-            if breaking_rung(rungs, [attempt]) > rungs.index(rung):
+            if breaking_rung(rungs, [attempt]) > place:
                 continue
             kept = self.breaks.get(k, {}).get(attempt.attack + "|" + attempt.eps)
             if kept is not None:
                 return kept
-            place = next((r for r in rungs if format_fraction(r) == attempt.eps), None)
-            move = Move(attempt.attack, place, False)
-            again = [
-                f for group in self._drive(model, attempt.attack, deque([(k, move)])) for f, _ in group if f.broken
-            ]
-            return again[0] if again else None
+            again = campaign.again(k, Move(attempt.attack, parse_fraction(attempt.eps) if attempt.eps else None, False))
+            return again if again.broken else None
         return None
 
 

@@ -7,7 +7,7 @@ therefore goes on exactly where it stopped, from the journalled attempts alone.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -36,16 +36,29 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Move:
-    """The next attempt to make: an attack at a rung, or (``rung`` is ``None``) an unbounded search."""
+    """The next attempt to make: an attack at a rung, or (``rung`` is ``None``) an unbounded search.
+
+    Args:
+        attack: its spec text.
+        rung: the budget, or ``None``.
+        pinned: does the suite report this budget as a number?
+        enough: the distance at which an unbounded search may end.
+    """
 
     attack: str
     rung: Fraction | None
     pinned: bool
+    enough: float = 0.0
 
     @property
     def eps(self) -> str:
         """The rung's exact text, ``""`` for an unbounded search."""
         return "" if self.rung is None else format_fraction(self.rung)
+
+    @property
+    def size(self) -> float:
+        """The budget's size, ``inf`` for an unbounded search."""
+        return float("inf") if self.rung is None else float(self.rung)
 
 
 def within(distance: float, rung: Fraction) -> bool:
@@ -68,23 +81,34 @@ def breaking_rung(rungs: Sequence[Fraction], attempts: Iterable[Attempt]) -> int
     return lowest
 
 
-def next_move(adversary: Adversary, attempts: Sequence[Attempt]) -> Move | None:
+def next_move(adversary: Adversary, attempts: Sequence[Attempt], minimal: Set[str] = frozenset()) -> Move | None:
     """What to try next on an image that the model gets right, or ``None`` when its case is closed.
 
     Pinned rungs come first, from the smallest up: each is attacked by every attack, cold, unless the
     image is already broken there. Between a resisted pin and the known break the ladder is then
     searched: the cheap bound once, then the rung just below the break until one is resisted by every
     attack. Without a bound the open stretch is halved instead. A ladder that is a search has its own order.
+
+    Attacks that look for the nearest break are run once, and count for every rung; beside others they end inside
+    the smallest rung.
+
+    Args:
+        adversary: what to attack with, and where.
+        attempts: on this image so far, in any order.
+        minimal: which of the attacks look for the nearest break.
     """
     if adversary.ladder.search is not None:
-        return _search_move(adversary, adversary.ladder.search, attempts)
+        return _search_move(adversary, adversary.ladder.search, attempts, minimal)
     rungs, pinned = adversary.ladder.rungs, adversary.ladder.pinned
     tried = {(a.attack, a.eps) for a in attempts}
     top = breaking_rung(rungs, attempts)
 
     def untried(place: int) -> Move | None:
         for attack in adversary.attacks:
-            if (attack, format_fraction(rungs[place])) not in tried:
+            if attack in minimal:
+                if (attack, "") not in tried:
+                    return Move(attack, None, False, 0.0 if set(adversary.attacks) <= minimal else float(rungs[0]))
+            elif (attack, format_fraction(rungs[place])) not in tried:
                 return Move(attack, rungs[place], rungs[place] in pinned)
         return None
 
@@ -101,7 +125,7 @@ def next_move(adversary: Adversary, attempts: Sequence[Attempt]) -> Move | None:
     return untried((floor + top) // 2)
 
 
-def _search_move(adversary: Adversary, search: Search, attempts: Sequence[Attempt]) -> Move | None:
+def _search_move(adversary: Adversary, search: Search, attempts: Sequence[Attempt], minimal: Set[str]) -> Move | None:
     """The next step of a search: the coarse sizes until one breaks, then the middle of the stretch still open.
 
     Only the attempts so far say where the search stands, and a size that a known break already lies within
@@ -115,8 +139,9 @@ def _search_move(adversary: Adversary, search: Search, attempts: Sequence[Attemp
 
     def untried(size: Fraction) -> Move | None:
         for attack in adversary.attacks:
-            if (attack, format_fraction(size)) not in tried:
-                return Move(attack, size, False)
+            rung = None if attack in minimal else size
+            if (attack, "" if rung is None else format_fraction(size)) not in tried:
+                return Move(attack, rung, False)
         return None
 
     low = Fraction(0)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,6 @@ import numpy as np
 from torch import nn
 
 from aresbench.attacks.base import Attack
-from aresbench.attacks.load import describe, make_attack
 from aresbench.core.budget import format_fraction
 from aresbench.core.classes import ClassMap, match_classes
 from aresbench.core.errors import AresError, DataError, ModelError, SpecError
@@ -25,6 +22,7 @@ from aresbench.corruptions.base import Corruption
 from aresbench.corruptions.load import make_corruption
 from aresbench.data.base import Dataset
 from aresbench.data.load import load_dataset
+from aresbench.engine.adversary import arm
 from aresbench.models.classifier import Classifier
 from aresbench.models.load import load_model
 from aresbench.store import Cell, Store
@@ -41,6 +39,7 @@ class Planned:
         preprocessing: how its pictures become the model's input.
         class_map: how the model's outputs answer the dataset's labels.
         corruptions: applied to each image first, in order.
+        adversary: the task's, ensembles taken apart; ``None`` where there is none.
         attacks: spec text → attack, the adversary's own and its bound.
         fingerprint: of the model's weights, read once.
         store, description: where the rows go, and under what identity.
@@ -54,6 +53,7 @@ class Planned:
     preprocessing: Preprocessing | None
     class_map: ClassMap
     corruptions: tuple[Corruption, ...]
+    adversary: Adversary | None
     attacks: dict[str, Attack]
     fingerprint: str
     store: Store
@@ -74,14 +74,13 @@ class Planned:
     @property
     def full_price(self) -> int:
         """Forwards plus backwards if nothing ever breaks: what a plan must reckon with."""
-        adversary = self.task.threat.adversary
-        if adversary is None:
+        if self.adversary is None:
             return len(self.missing)
-        steps = sum(self.attacks[a].total_steps for a in adversary.attacks) * adversary.ladder.runs
-        if adversary.bound != "none":
-            steps += self.attacks[adversary.bound].total_steps
-        passes = 2 if any(a.access == "gradient" for a in self.attacks.values()) else 1
-        return len(self.missing) * (1 + steps * passes)
+        price = 1
+        for attack in self.attacks.values():
+            runs = 1 if attack.kind == "minimal" else self.adversary.ladder.runs
+            price += runs * attack.total_steps * (2 if attack.access == "gradient" else 1)
+        return len(self.missing) * price
 
 
 @dataclass(frozen=True)
@@ -285,17 +284,17 @@ def _plan_cell(
 ) -> Planned:
     threat = task.threat
     corruptions = tuple(make_corruption(c.name, c.severity, c.mode) for c in threat.corruptions)
-    attacks: dict[str, Attack] = {}
     size = model.preprocessing.size if model.preprocessing is not None else ()
     settings: dict[str, Any] = {
         str(c): made.describe(*size) for c, made in zip(threat.corruptions, corruptions, strict=True)
     }
+    armed = None
     if threat.adversary is not None:
-        settled, attacks = _settle(threat.adversary)
-        threat = replace(threat, adversary=settled)
+        armed = arm(threat.adversary)
+        threat = replace(threat, adversary=armed.named)
         task = replace(task, threat=threat)
-        settings.update({spec: _record(attack) for spec, attack in attacks.items()})
-    adversary = threat.adversary
+        settings.update(armed.settings)
+    adversary = armed.plan if armed else None
     description = {
         "identity": {
             "model": {"name": model.name, "fingerprint": fingerprint},
@@ -335,53 +334,14 @@ def _plan_cell(
         model.preprocessing,
         class_map,
         corruptions,
-        attacks,
+        adversary,
+        armed.attacks if armed else {},
         fingerprint,
         store,
         description,
         missing,
         seed,
     )
-
-
-def _settle(adversary: Adversary) -> tuple[Adversary, dict[str, Attack]]:
-    """Make the attacks, and write each in its one canonical spelling, so that equal tasks share a cell."""
-    norm = adversary.ladder.norm
-    made = {spec: make_attack(spec) for spec in (*adversary.attacks, adversary.bound) if spec != "none"}
-    for spec, attack in made.items():
-        if norm not in attack.norms:
-            raise SpecError(f"{spec} does not attack under {norm}", f"it knows {', '.join(attack.norms)}")
-    kinds = [made[spec].kind for spec in adversary.attacks]
-    if adversary.bound != "none" and any(made[spec].access != "gradient" for spec in adversary.attacks):
-        # A bound with gradients would grant a black-box adversary more than its access.
-        adversary = replace(adversary, bound="none")
-    if "minimal" in kinds:
-        wrong = adversary.attacks[kinds.index("minimal")]
-        raise SpecError(
-            f"{wrong} looks for the nearest break at any distance, not inside a budget",
-            "name it as the bound, or attack with it through aresbench.attack",
-        )
-    if adversary.bound != "none" and made[adversary.bound].kind != "minimal":
-        raise SpecError(
-            f"{adversary.bound} stays inside a budget; a bound looks for the nearest break at any distance",
-            "write e.g. bound=fmn(steps=30), or bound=none",
-        )
-    words = {spec: describe(attack) for spec, attack in made.items()}
-    settled = replace(
-        adversary,
-        attacks=tuple(words[spec] for spec in adversary.attacks),
-        bound=words.get(adversary.bound, "none"),
-    )
-    return settled, {words[spec]: made[spec] for spec in (*adversary.attacks, adversary.bound) if spec != "none"}
-
-
-def _record(attack: Attack) -> dict[str, Any]:
-    """All settings of an attack, defaults too, and what version of its numbers this is."""
-    record: dict[str, Any] = {"revision": attack.revision, **asdict(attack)}
-    module = sys.modules[type(attack).__module__]
-    if not module.__name__.startswith("aresbench.") and module.__file__:  # the user's own: its text is its version
-        record["source"] = hashlib.sha256(Path(module.__file__).read_bytes()).hexdigest()[:12]
-    return record
 
 
 def output_names(model: Classifier, data: Dataset, class_map: ClassMap) -> list[str]:
