@@ -150,12 +150,13 @@ class Maker:
         labels: np.ndarray,
         limit: np.ndarray,
         rng: np.random.Generator,
+        norm: str = "linf",
     ) -> None:
         texts = [format_fraction(r) for r in rungs]
         starred = ", ".join(t + "*" * (r in pinned) for t, r in zip(texts, rungs, strict=True))
-        threat = f"adversary(linf, [{starred}], {attack})"
+        threat = f"adversary({norm}, [{starred}], {attack})"
         cell = self.store.cell(
-            describe(made, threat, name=name, kind="adversary", norm="linf", rungs=texts, attacks=[attack],
+            describe(made, threat, name=name, kind="adversary", norm=norm, rungs=texts, attacks=[attack],
                      pinned=[format_fraction(p) for p in pinned])
         )  # fmt: skip
         images = self._images(labels, limit > 0, len(CLASSES[made.dataset]))
@@ -216,6 +217,7 @@ class Maker:
             "distance": float(distance) if broke else None, "first_step": first, "first_query": first,
             "forwards": (first or steps) + 1, "backwards": first or steps, "zero_gradients": 0, "nan_gradients": 0,
             "rejected": 0, "adv_prediction": row["adv_prediction"] if broke else None, "seed": 0,
+            "survives_rounding": row["position"] % 5 > 0 if broke else None,
         }  # fmt: skip
 
     def _example(

@@ -1,6 +1,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pandas as pd
@@ -10,8 +11,10 @@ from PIL import Image
 from aresbench.core.errors import StoreError
 from aresbench.report.breakers import CLEAN, RESISTED
 from aresbench.report.gallery import amplified, class_name, gallery
+from aresbench.report.points import curve_points
 from aresbench.report.reading import Reading, read
-from aresbench.report.summary import Section, Summary, frame, summarise
+from aresbench.report.summary import Section, Summary, frame, measures, summarise
+from aresbench.report.words import plain
 from aresbench.store import Store
 
 
@@ -114,13 +117,18 @@ def test_severity_starts_at_the_clean_image(summary):
     assert mean == pytest.approx(np.mean(singles, axis=0))
 
 
-def test_steps_end_at_the_number_in_the_table(summary):
+def test_steps_and_queries_end_at_the_number_in_the_table(summary):
     part = section(summary)
-    for steps in part.steps:
-        for model, curve in steps.curves.items():
+    assert {(p.axis, p.attack, p.eps) for p in part.progress} == {
+        (axis, "apgd-ce(steps=50)", eps) for axis in ("step", "query") for eps in ("8/255", "32/255")
+    }
+    for run in part.progress:
+        for model, curve in run.curves.items():
             reading = next(r for r in part.models[model] if r.name == "APGD-CE-50")
-            alive = (reading.breaking > [8 / 255, 32 / 255][steps.eps == "32/255"]).mean()
-            assert curve.value[-1] == pytest.approx(alive) and len(curve.x) == 51
+            alive = (reading.breaking > [8 / 255, 32 / 255][run.eps == "32/255"]).mean()
+            assert curve.value[-1] == pytest.approx(alive) and len(curve.x) == (51 if run.axis == "step" else 52)
+            success = run.success[model]
+            np.testing.assert_allclose(1 - success.value, curve.value / reading.correct.mean())
 
 
 def test_every_image_has_one_fate(summary):
@@ -194,3 +202,137 @@ def test_a_corrupted_picture_tells_the_answer_on_the_clean_one(maker):
     maker.corruption(made, "fog", 3, labels, np.zeros(9, dtype=bool), rng, answer=4)
     (triple,) = gallery(section(maker.store).models)
     assert (triple.before, triple.after, triple.broken) == ("0", "4", True)
+
+
+ATTACKS = ["apgd-ce(steps=4)", "fab-t(steps=2)", "square(queries=9)"]
+
+
+def several_attacks(maker) -> Reading:
+    """Seven right images and a wrong one at one pinned budget: who broke which, and when.
+
+    0 APGD at step 1 · 1 APGD at step 3 · 2 FAB · 3 Square at query 2 · 4 Square at query 7 · 5, 6 nobody · 7 wrong
+    """
+    made = replace(maker.models[0], n=8)
+    threat = f"adversary(linf, [2/255*, 4/255*], [{', '.join(ATTACKS)}])"
+    task = {"name": "three", "kind": "adversary", "norm": "linf", "rungs": ["2/255", "4/255"], "attacks": ATTACKS}
+    description = maker.describe(made, threat, **task, pinned=["2/255", "4/255"])
+    cell = maker.store.cell(description)
+    rows = maker.rows(np.zeros(8, dtype=int), np.arange(8) < 7)
+    by = [ATTACKS[0], ATTACKS[0], ATTACKS[1], ATTACKS[2], ATTACKS[2], None, None, None]
+    for row, attack in zip(rows, by, strict=True):
+        row["breaking_budget"] = "0" if not row["correct"] else "4/255" if attack else None
+        row["breaking_distance"] = 0.0 if not row["correct"] else 3.5 / 255 if attack else None
+        row["broken_by"] = attack
+    cell.append("images", rows)
+
+    def attempt(i, attack, eps="4/255", first=None, distance=None, survives=None):
+        return {
+            "id": rows[i]["id"], "position": i, "shard": 0, "attack": attack, "norm": "linf", "eps": eps,
+            "start": "cold", "pinned": bool(eps), "verdict": "broken" if distance else "resisted",
+            "distance": distance, "first_step": first, "first_query": first, "forwards": 9 if attack == by[3] else 5,
+            "backwards": 0, "zero_gradients": 0, "nan_gradients": 0, "rejected": 0,
+            "adv_prediction": 1 if distance else None, "survives_rounding": survives, "seed": 0,
+        }  # fmt: skip
+
+    at, far = 3.5 / 255, 9 / 255
+    attempts = [attempt(i, ATTACKS[0], "2/255") for i in range(7)]
+    attempts += [attempt(0, ATTACKS[0], first=1, distance=at, survives=True)]
+    attempts += [attempt(1, ATTACKS[0], first=3, distance=at, survives=False)]
+    attempts += [attempt(i, ATTACKS[0]) for i in range(2, 7)]
+    attempts += [attempt(2, ATTACKS[1], "", distance=at, survives=True)]
+    attempts += [attempt(i, ATTACKS[1], "", distance=far) for i in range(3, 7)]  # beyond the last rung
+    attempts += [attempt(i, ATTACKS[2], "2/255") for i in range(2, 7)]
+    attempts += [attempt(3, ATTACKS[2], first=2, distance=at, survives=True)]
+    attempts += [attempt(4, ATTACKS[2], first=7, distance=at, survives=True)]
+    attempts += [attempt(i, ATTACKS[2]) for i in (5, 6)]
+    cell.append("attempts", attempts)
+    return Reading(cell)
+
+
+def test_attacks_side_by_side_are_the_worst_case_of_each_step(maker):
+    reading = several_attacks(maker)
+    found = {(p.axis, p.eps, p.attack): p for p in summarise([reading]).sections[0].progress}
+    assert ("step", "4/255", ATTACKS[1]) not in found  # a search that is not bound to a budget has no such curve
+    (model,) = {m for p in found.values() for m in p.curves}
+
+    def standing(axis, attack):
+        return (8 * found[axis, "4/255", attack].curves[model].value).round(6).tolist()
+
+    assert standing("step", ATTACKS[0]) == [7, 6, 6, 5, 5]
+    # Square meets five images, of which FAB has taken one: it begins where the others stopped.
+    assert standing("query", ATTACKS[2]) == [4, 4, 3, 3, 3, 3, 3, 2, 2, 2]
+    # Side by side: Square's 3 falls at 2 and its 4 at 7, APGD's at 1 and 3; FAB's at the end, for nobody knows when.
+    assert standing("query", "") == [7, 6, 5, 4, 4, 4, 4, 3, 3, 2]
+    worst = found["query", "4/255", ""]
+    assert worst.success[model].value[-1] == pytest.approx(5 / 7) and worst.success[model].n[0] == 7
+    assert found["step", "2/255", ATTACKS[0]].curves[model].value.tolist() == [7 / 8] * 5
+
+
+def test_accuracy_in_8_bits_counts_only_breaks_that_survive_rounding(maker):
+    reading = several_attacks(maker)
+    scores = measures(reading)
+    assert scores["accuracy at L∞ 4/255"].value == 2 / 8
+    assert scores["accuracy at L∞ 4/255 in 8 bits"].value == 3 / 8  # image 1 is no break once rounded
+    assert scores["accuracy at L∞ 2/255 in 8 bits"].value == 7 / 8
+    assert scores["attack success at L∞ 4/255"].value == pytest.approx(5 / 7)
+    eight = reading.breaking_in_8_bits
+    assert (eight >= reading.breaking).all() and eight.iloc[7] == 0 and np.isinf(eight.iloc[1])
+
+
+def test_accuracy_in_8_bits_is_not_guessed_where_nobody_looked(maker):
+    reading = several_attacks(maker)
+    reading.__dict__["attempts"] = reading.attempts.assign(survives_rounding=pd.NA)
+    assert reading.breaking_in_8_bits is None
+    assert not any("8 bits" in measure for measure in measures(reading))
+
+
+def test_the_median_distance_is_infinite_where_most_resist(summary, maker):
+    reading = next(r for r in section(summary).models["samples:digits-plain"] if r.name == "PGD-20 ladder")
+    score = measures(reading)["median breaking distance"]
+    assert score.value / 255 == pytest.approx(np.median(reading.breaking_distance))
+    assert score.low <= score.value <= score.high and score.unit == "/255"
+    made = replace(maker.models[0], n=30)
+    rungs = (Fraction(1, 255), Fraction(2, 255), Fraction(3, 255))
+    limit = np.r_[np.full(3, 1.5 / 255), np.full(27, 1.0)]
+    maker.adversary(
+        made, "strong", rungs, (), "pgd(steps=20)", 20, np.zeros(30, dtype=int), limit, np.random.default_rng(0)
+    )
+    score = measures(Reading(maker.store.cells()[0]))["median breaking distance"]
+    assert np.isinf(score.value) and plain(score) == "∞ [∞–∞]" and score.to_dict()["value"] is None
+
+
+def test_the_union_of_norms_is_paired_by_image(maker):
+    made = replace(maker.models[0], n=40)
+    rng = np.random.default_rng(0)
+    labels, four = np.zeros(40, dtype=int), (Fraction(4, 255),)
+    linf = np.where(np.arange(40) < 4, 0, np.where(np.arange(40) < 20, 3 / 255, 1))
+    l2 = np.where(np.arange(40) < 4, 0, np.where(np.arange(40) >= 30, 0.2, 9))
+    maker.adversary(made, "linf", four, four, "pgd(steps=20)", 20, labels, linf, rng)
+    (first,) = summarise(maker.store.cells()).sections
+    assert not any(c.key.startswith("union") for c in first.columns)
+    maker.adversary(made, "l2", (Fraction(1, 2),), (Fraction(1, 2),), "pgd(steps=20)", 20, labels, l2, rng, norm="l2")
+    (part,) = summarise(maker.store.cells()).sections
+    (column,) = [c for c in part.columns if c.key.startswith("union")]
+    assert column.label == "L∞ 4/255 ∪ L2 0.5"
+    score = part.rows[0].scores[column.key]
+    assert (score.value, score.n) == (10 / 40, 40)  # 20 … 29; the four clean errors counted once
+    assert part.rows[0].scores["robust linf 4/255"].value == 20 / 40
+    assert part.rows[0].scores["robust l2 0.5"].value == 26 / 40
+    row = next(t for t in part.tasks if t.name == "all norms together")
+    assert row.scores["accuracy under L∞ 4/255 ∪ L2 0.5"] == {made.model: score}
+
+
+def test_all_points_of_all_curves_in_one_table(full_store, summary):
+    points = curve_points(full_store.cells())
+    part = section(summary)
+    curves = next(c for c in part.curves if c.joined)
+    chosen = points[(points["axis"] == "budget") & (points["curve"] == "worst case") & (points["dataset"] == "digits")]
+    for model, curve in curves.curves.items():
+        mine = chosen[(chosen["model"] == model) & (chosen["measure"] == "accuracy")]
+        np.testing.assert_array_equal(mine["value"], curve.value)
+        assert mine["budget"].tolist() == list(curves.budgets)
+        eight = chosen[(chosen["model"] == model) & (chosen["measure"] == "accuracy in 8 bits")]
+        assert (eight["value"].to_numpy() >= mine["value"].to_numpy()).all()
+        assert (eight["value"].to_numpy() > mine["value"].to_numpy()).any()
+    assert ((points["band_low"] <= points["low"] + 1e-9) & (points["high"] <= points["band_high"] + 1e-9)).all()
+    assert set(points["axis"]) == {"budget", "step", "query"}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from aresbench.core.errors import UnknownName, did_you_mean
+from aresbench.report.points import curve_points
 from aresbench.report.reading import Reading
 from aresbench.report.summary import frame, summarise
 from aresbench.report.tables import model_tables, summary_html
@@ -75,6 +76,10 @@ class Results:
     def attempts(self) -> pd.DataFrame:
         """One row per model, task, image, attack and rung."""
         return self._joined("attempts")
+
+    def curves(self) -> pd.DataFrame:
+        """One row per point of every curve: over budgets, steps and queries, with intervals and bands."""
+        return curve_points(self.readings)
 
     def _joined(self, table: str) -> pd.DataFrame:
         import pandas as pd

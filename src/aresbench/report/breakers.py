@@ -1,4 +1,4 @@
-"""Who broke which image, and after how many steps."""
+"""Who broke which image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import pandas as pd
 
 from aresbench.core.budget import parse_fraction
 from aresbench.core.spec import parse_call
-from aresbench.metrics import Curve, step_curve
 from aresbench.report.reading import Reading, common_ids, evidence
 
 CLEAN, RESISTED, SEVERAL = "wrong without attack", "resisted all", "several attacks"
@@ -34,16 +33,6 @@ class Outcome:
     counts: Mapping[str, int]
     broken_by: Mapping[str, int]
     n: int
-
-
-@dataclass(frozen=True)
-class StepCurves:
-    """Accuracy after each step of one attack at one pinned budget, one curve a model."""
-
-    attack: str
-    norm: str
-    eps: str
-    curves: Mapping[str, Curve]
 
 
 def outcomes(models: Mapping[str, Sequence[Reading]]) -> tuple[Outcome, ...]:
@@ -100,37 +89,3 @@ def _breaks(reading: Reading, size: float) -> set[tuple[str, str]]:
 def attack_name(spec: str) -> str:
     """``pgd(steps=20)`` → ``pgd``."""
     return parse_call(spec).name
-
-
-def step_curves(models: Mapping[str, Sequence[Reading]]) -> tuple[StepCurves, ...]:
-    """Curves over the steps of each task's first attack (the one that meets every image) at its pinned budgets.
-
-    An image that had already broken at a smaller budget needs no step here: it counts as broken from the start.
-    """
-    found: dict[tuple[str, str, str], dict[str, Curve]] = {}
-    for model, group in models.items():
-        for reading in group:
-            tried = reading.attempts
-            if not reading.plain_adversary or tried.empty or not reading.task.get("attacks"):
-                continue
-            attack = str(reading.task["attacks"][0])
-            for eps in reading.pinned:
-                runs = tried[(tried["attack"] == attack) & tried["pinned"] & (tried["eps"] == eps)]
-                curve = _steps(reading, attack, eps, runs) if (runs["start"] == "cold").all() else None
-                if curve is not None:
-                    found.setdefault((attack, reading.norm, eps), {})[model] = curve
-    order = sorted(found, key=lambda k: (k[0], k[1], parse_fraction(k[2])))
-    return tuple(StepCurves(*key, found[key]) for key in order)
-
-
-def _steps(reading: Reading, attack: str, eps: str, runs: pd.DataFrame) -> Curve | None:
-    ids = reading.images.index
-    steps = runs.set_index("id")["first_step"].astype(float).reindex(ids)
-    # not attacked here although it was right: a smaller budget had already broken it
-    earlier = ~ids.isin(runs["id"]) & (reading.breaking <= float(parse_fraction(eps))) & (reading.breaking > 0)
-    steps[earlier] = 0.0
-    if not (earlier | ids.isin(runs["id"]) | (reading.breaking == 0)).all():
-        return None  # some images have not been attacked here (yet)
-    planned = parse_call(attack).kwargs.get("steps", "")
-    length = int(planned) if planned.isdigit() else 0
-    return step_curve(steps.to_numpy(), reading.breaking.to_numpy() > 0, max(length, int(steps.fillna(0).max())))

@@ -27,6 +27,8 @@ SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down"
 GREY, FAINT = "#8a94a3", "#c9d2dc"
 
 HEIGHT, SMALL = 330, 190
+LONG = 200  # steps or queries from which on their axis is logarithmic
+ACCURACY, SUCCESS = "accuracy under attack", "attack success rate"
 FOLLOW = "follow"  # models picked in another figure
 
 _CONFIG: dict[str, Any] = {
@@ -48,14 +50,17 @@ def colour(index: int) -> str:
     return PALETTE[index % len(PALETTE)]
 
 
-def epsilon_chart(records: Sequence[Record], norm: str, pinned: Sequence[str], models: Sequence[str]) -> dict[str, Any]:
-    """Robust accuracy against the budget, one line with its band a model.
+def epsilon_chart(
+    records: Sequence[Record], norm: str, pinned: Sequence[str], models: Sequence[str], title: str = ACCURACY
+) -> dict[str, Any]:
+    """Robust accuracy (or attack success) against the budget, one line with its band a model.
 
     Args:
-        records: ``model, budget`` (exact text), ``value, low, high`` in [0, 1], ``n, interval``.
+        records: ``model, budget`` (exact text), ``value, low, high, band_low, band_high`` in [0, 1], ``n, interval``.
         norm: which norm the budgets are of.
         pinned: the texts of budgets attacked in full, drawn as upright lines.
         models: all models of the report in their fixed order, which gives them their colours.
+        title: what ``value`` is.
     """
     budgets = sorted({str(r["budget"]) for r in records}, key=parse_fraction)
     place, geometric = positions(budgets)
@@ -70,8 +75,8 @@ def epsilon_chart(records: Sequence[Record], norm: str, pinned: Sequence[str], m
     )
     pins = [{"place": place[b]} for b in pinned if b in place]
     layers = [alt.Chart(_data(pins)).mark_rule(strokeDash=[2, 4], color=GREY).encode(x=x)] if pins else []
-    layers += _lines(rows, x, models, "accuracy under attack", [("budget", "budget ε")])
-    return _finish(alt.layer(*layers), HEIGHT, "Accuracy under attack against the budget, one line for each model.")
+    layers += _lines(rows, x, models, title, [("budget", "budget ε")])
+    return _finish(alt.layer(*layers), HEIGHT, f"{title.capitalize()} against the budget, one line for each model.")
 
 
 def severity_chart(
@@ -91,11 +96,24 @@ def severity_chart(
     return _finish(alt.layer(*lines), height, "Accuracy against severity, one line for each model.")
 
 
-def step_chart(records: Sequence[Record], models: Sequence[str]) -> dict[str, Any]:
-    """Accuracy still standing after each step of an attack at one pinned budget."""
-    x = alt.X("step:Q", title="attack step", axis=alt.Axis(grid=False, tickMinStep=1), scale=alt.Scale(nice=False))
-    lines = _lines(records, x, models, "accuracy", [("step", "after step")], points=False)
-    return _finish(alt.layer(*lines), SMALL, "Accuracy after each step of the attack, one line for each model.")
+def progress_chart(records: Sequence[Record], axis: str, models: Sequence[str]) -> dict[str, Any]:
+    """Accuracy still standing after each step or query of a run at one pinned budget.
+
+    Args:
+        records: as for ``epsilon_chart``, with their place under the axis's name in place of a budget.
+        axis: ``step`` or ``query``.
+        models: all models of the report in their fixed order.
+    """
+    long = max((r[axis] for r in records), default=0) > LONG
+    x = alt.X(
+        f"{axis}:Q",
+        title={"step": "attack step", "query": "queries (forward passes) of an attack"}[axis]
+        + (" (logarithmic)" if long else ""),
+        axis=alt.Axis(grid=False, tickMinStep=1, format="~s"),
+        scale=alt.Scale(nice=False, type="symlog") if long else alt.Scale(nice=False),
+    )
+    lines = _lines(records, x, models, ACCURACY, [(axis, f"after {axis}")], points=False)
+    return _finish(alt.layer(*lines), SMALL, f"Accuracy under attack after each {axis} of an attack, a line a model.")
 
 
 def breaker_chart(records: Sequence[Record], models: Sequence[str], attacks: Sequence[str]) -> dict[str, Any]:
@@ -203,7 +221,9 @@ def _lines(
 
     base = alt.Chart(_data(rows)).encode(x=x, color=alt.Color("model:N", scale=colours, legend=shown))
     band = base.mark_area().encode(
-        y=alt.Y("low:Q", title=title, axis=axis, scale=whole), y2=alt.Y2("high:Q"), opacity=opacity(0.14, 0.02)
+        y=alt.Y("band_low:Q", title=title, axis=axis, scale=whole),
+        y2=alt.Y2("band_high:Q"),
+        opacity=opacity(0.14, 0.02),
     )
     line = base.mark_line(strokeWidth=2.2).encode(
         y=alt.Y("value:Q", title=title, axis=axis, scale=whole), opacity=opacity(1, 0.1)
@@ -216,7 +236,7 @@ def _lines(
             alt.Tooltip("model:N", title="model"),
             *(alt.Tooltip(f"{field}:N", title=name) for field, name in where),
             alt.Tooltip("value:Q", title=title, format=".1%"),
-            alt.Tooltip("interval:N", title="95 % interval"),
+            alt.Tooltip("interval:N", title="95 % interval, this point alone"),
             alt.Tooltip("n:Q", title="images (n)"),
         ],
     )

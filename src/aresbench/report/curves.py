@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from aresbench.core.budget import parse_fraction
-from aresbench.metrics import Curve, severity_curve, survival_curve
+from aresbench.metrics import Curve, severity_curve, survival_curve, worst_case
 from aresbench.metrics.resample import bootstrap_mean
 from aresbench.report.reading import Reading, common_ids, evidence
 
@@ -25,6 +25,9 @@ class Curves:
         joined: the worst case over several tasks.
         budgets: the exact texts of the curve's points, ``"0"`` first.
         pinned: those of them that are attacked cold and in full.
+        curves: model → share of all images still right.
+        success: model → share broken of the images that were right at first.
+        in_8_bits: model → as ``curves``, of breaks alone that survive rounding to 8 bits; models of which it is known.
     """
 
     name: str
@@ -34,6 +37,8 @@ class Curves:
     budgets: tuple[str, ...]
     pinned: tuple[str, ...]
     curves: Mapping[str, Curve]
+    success: Mapping[str, Curve]
+    in_8_bits: Mapping[str, Curve]
 
 
 def is_ladder(reading: Reading) -> bool:
@@ -69,12 +74,20 @@ def _curve_set(models: Mapping[str, Sequence[Reading]], norm: str, task: str | N
     """The curves of one ladder, or (``task=None``) the worst case over all tasks of a norm."""
     budgets = _all_rungs(models, norm, task)
     curves: dict[str, Curve] = {}
+    success: dict[str, Curve] = {}
+    in_8_bits: dict[str, Curve] = {}
     used: list[Reading] = []
     for model, group in models.items():
         known = [r for r in group if r.plain_adversary and r.norm == norm and task in (None, r.name)]
         ladders = [r for r in known if is_ladder(r)]
         if ladders and len(ids := common_ids(ladders)):
-            curves[model] = survival_curve(evidence(known, ids), budgets)
+            breaking = evidence(known, ids)
+            curves[model] = survival_curve(breaking, budgets)
+            success[model] = survival_curve(breaking, budgets, success=True)
+            rounded = [r.breaking_in_8_bits for r in known]
+            if all(part is not None for part in rounded):
+                parts = [part.reindex(ids, fill_value=np.inf) for part in rounded if part is not None]
+                in_8_bits[model] = survival_curve(worst_case(parts), budgets)
             used += known
     attacks = dict.fromkeys(a for r in used for a in r.task.get("attacks", ()))
     pinned = {eps for r in used for eps in r.pinned}
@@ -86,6 +99,8 @@ def _curve_set(models: Mapping[str, Sequence[Reading]], norm: str, task: str | N
         budgets=("0", *budgets),
         pinned=tuple(b for b in budgets if b in pinned),
         curves=curves,
+        success=success,
+        in_8_bits=in_8_bits,
     )
 
 
@@ -121,10 +136,10 @@ def _mean_severity(doses: Sequence[Mapping[int, pd.Series]], clean: Mapping[int,
         return None
     points = {0: list(clean.values())} if clean else {}
     points.update({s: [d[s] for d in doses] for s in severities})
-    scores = []
-    for series in points.values():
-        shares = pd.concat(series, axis=1, join="inner").astype(float).mean(axis=1)
-        scores.append(bootstrap_mean(shares.to_numpy(), (0.0, 1.0)))
+    shares = [pd.concat(series, axis=1, join="inner").astype(float).mean(axis=1) for series in points.values()]
+    scores = [bootstrap_mean(share.to_numpy(), (0.0, 1.0)) for share in shares]
+    wide = [bootstrap_mean(share.to_numpy(), (0.0, 1.0), level=1 - 0.05 / len(shares)) for share in shares]
     value, low, high = (np.array([getattr(s, name) for s in scores]) for name in ("value", "low", "high"))
+    band_low, band_high = (np.array([getattr(s, name) for s in wide]) for name in ("low", "high"))
     n = np.array([s.n for s in scores], dtype=np.int64)
-    return Curve(np.array(list(points), dtype=np.float64), value, low, high, low, high, n)
+    return Curve(np.array(list(points), dtype=np.float64), value, low, high, band_low, band_high, n)

@@ -9,6 +9,7 @@ from aresbench.metrics import Curve, Score
 from aresbench.report import charts
 from aresbench.report.breakers import CLEAN, RESISTED, SEVERAL, Outcome, attack_name
 from aresbench.report.curves import Curves
+from aresbench.report.progress import AXES, Progress
 from aresbench.report.reading import NORM_NAMES, budget_label
 from aresbench.report.summary import Section
 from aresbench.report.words import interval
@@ -51,7 +52,9 @@ def section_figures(
     shelf = _Shelf(slug)
     groups = [_epsilon(section, shelf, norm, models) for norm in dict.fromkeys(c.norm for c in section.curves)]
     groups += [_severity(section, shelf, models)] if section.severity else []
-    groups += [_steps(section, shelf, models)] if section.steps else []
+    for axis in AXES:
+        if runs := _telling(section, axis):
+            groups.append(_progress(shelf, axis, runs, models))
     groups += [_broke(section, shelf, models)] if section.broke else []
     return groups, shelf.specs, shelf.tables
 
@@ -65,28 +68,34 @@ def _group(title: str, text: str, table: str, figures: list[View], small: bool =
 def _epsilon(section: Section, shelf: _Shelf, norm: str, models: Sequence[str]) -> View:
     sets = [c for c in section.curves if c.norm == norm]
     rows: Rows = []
-    figures = []
+    figures, more = [], []
     for i, curves in enumerate(sets):
-        records = _budget_records(curves)
         title = "Worst case over all attacks" if curves.joined else curves.name
         caption = ", ".join(dict.fromkeys(attack_name(a) for a in curves.attacks))
-        spec = charts.epsilon_chart(records, norm, curves.pinned, models)
+        accuracy, success = _budget_records(curves, curves.curves), _budget_records(curves, curves.success)
+        spec = charts.epsilon_chart(accuracy, norm, curves.pinned, models)
         figures.append(shelf.figure(f"epsilon-{norm}-{i}", title, spec, caption, wide=True))
-        rows += [{"curve": title, **r} for r in records]
+        spec = charts.epsilon_chart(success, norm, curves.pinned, models, charts.SUCCESS)
+        more.append(shelf.figure(f"success-{norm}-{i}", f"{title}: attack success", spec, caption, wide=True))
+        in_8_bits = _budget_records(curves, curves.in_8_bits)
+        for measure, records in (("accuracy", accuracy), ("attack success", success), ("in 8 bits", in_8_bits)):
+            rows += [{"curve": title, "measure": measure, **r} for r in records]
     text = (
         "The share of images still right when each may be changed within ε: the further right a curve stays up, the "
-        "more robust the model. Bands are 95 % intervals; dotted lines mark pinned budgets. Click a name to bring "
-        "one model to the fore (shift-click for several)."
+        "more robust the model. Each band holds the whole curve at once with 95 %; dotted lines mark pinned budgets. "
+        "Click a name to bring one model to the fore (shift-click for several)."
     )
     table = shelf.table(f"epsilon-{norm}", rows)
     group = _group(f"Accuracy against the {NORM_NAMES.get(norm, norm)} budget", text, table, figures[:1])
-    group["more"], group["more_title"] = figures[1:], "The curve of each task alone"
+    # the attack's view is of the right images alone, and so its denominator differs from model to model
+    group["more"] = [more[0], *(f for pair in zip(figures[1:], more[1:], strict=True) for f in pair)]
+    group["more_title"] = "Attack success, and the curves of each task alone" if sets[1:] else "Attack success"
     return group
 
 
-def _budget_records(curves: Curves) -> Rows:
+def _budget_records(curves: Curves, of_models: Mapping[str, Curve]) -> Rows:
     rows: Rows = []
-    for model, curve in curves.curves.items():
+    for model, curve in of_models.items():
         points = _points(model, curve)
         rows += [{**p, "budget": b, "norm": curves.norm} for p, b in zip(points, curves.budgets, strict=True)]
     return rows
@@ -95,9 +104,10 @@ def _budget_records(curves: Curves) -> Rows:
 def _points(model: str, curve: Curve) -> Rows:
     """One record a point, rounded to what can be seen; points without images are left out of the line."""
     rows: Rows = []
-    for value, low, high, n in zip(curve.value, curve.low, curve.high, curve.n, strict=True):
-        score = Score(float(value), int(n), float(low), float(high))
-        shown = {name: None if score.missing else round(getattr(score, name), 5) for name in ("value", "low", "high")}
+    ends = ("value", "low", "high", "band_low", "band_high")
+    for *numbers, n in zip(*(getattr(curve, name).tolist() for name in ends), curve.n.tolist(), strict=True):
+        score = Score(numbers[0], n, numbers[1], numbers[2])
+        shown = {k: None if score.missing else round(v, 4) for k, v in zip(ends, numbers, strict=True)}
         rows.append({"model": model, **shown, "n": score.n, "interval": interval(score)})
     return rows
 
@@ -120,20 +130,40 @@ def _severity(section: Section, shelf: _Shelf, models: Sequence[str]) -> View:
     return _group("Accuracy against corruption", text, shelf.table("severity", rows), figures, small=True)
 
 
-def _steps(section: Section, shelf: _Shelf, models: Sequence[str]) -> View:
+def _progress(shelf: _Shelf, axis: str, runs: Sequence[Progress], models: Sequence[str]) -> View:
+    """Curves over steps or queries: the worst case (or the only attack) in view, single attacks below."""
+    together = {(p.norm, p.eps) for p in runs if not p.attack}
     figures: list[View] = []
+    more: list[View] = []
     rows: Rows = []
-    for i, steps in enumerate(section.steps):
-        records = _placed(steps.curves, "step")
-        title = f"{attack_name(steps.attack)} at {budget_label(steps.norm, steps.eps)}"
-        figures.append(shelf.figure(f"steps-{i}", title, charts.step_chart(records, models), steps.attack))
-        rows += [{"attack": steps.attack, "norm": steps.norm, "budget": steps.eps, **r} for r in records]
+    for i, part in enumerate(runs):
+        label = budget_label(part.norm, part.eps)
+        title = f"{attack_name(part.attack)} at {label}" if part.attack else f"All attacks side by side at {label}"
+        records = _placed(part.curves, axis)
+        figure = shelf.figure(f"{axis}-{i}", title, charts.progress_chart(records, axis, models), part.attack)
+        (figures if not part.attack or (part.norm, part.eps) not in together else more).append(figure)
+        attack = part.attack or "worst case"
+        rows += [{"attack": attack, "norm": part.norm, "budget": part.eps, **r} for r in records]
+    last = "steps" if axis == "step" else "queries"
     text = (
-        "How fast an attack does its work at a pinned budget: the share of images still right after each step of that "
-        "run. A curve that is still falling at the end says that more steps would lower the number. Images that had "
-        "already broken at a smaller budget count as broken from step 0."
+        f"How fast attacks do their work at a pinned budget: the share of images still right after each {axis} of that "
+        f"run. A curve that is still falling at the end says that more {last} would lower the number. Images that a "
+        "smaller budget or an earlier attack had already broken count as broken from the start."
     )
-    return _group("Accuracy against attack steps", text, shelf.table("steps", rows), figures, small=True)
+    group = _group(f"Accuracy against attack {last}", text, shelf.table(last, rows), figures, small=True)
+    group["more"], group["more_title"] = more, "Each attack alone"
+    return group
+
+
+def _telling(section: Section, axis: str) -> list[Progress]:
+    """The runs worth a figure: curves over queries say nothing new where each step is one query."""
+    steps = {(p.attack, p.norm, p.eps): p.curves for p in section.progress if p.axis == "step"}
+
+    def repeats(part: Progress) -> bool:
+        other = steps.get((part.attack, part.norm, part.eps), {})
+        return all(m in other and abs(other[m].x[-1] - c.x[-1]) <= 2 for m, c in part.curves.items())
+
+    return [p for p in section.progress if p.axis == axis and not (axis == "query" and repeats(p))]
 
 
 def _placed(curves: Mapping[str, Curve], axis: str) -> Rows:

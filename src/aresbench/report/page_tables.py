@@ -21,17 +21,18 @@ Rows = list[dict[str, Any]]
 
 
 def score_view(score: Score | None) -> View | None:
-    """A score for the template's cell: texts, and where its whisker lies (in percent of the box)."""
+    """A score for the template's cell: texts, and where the whisker of a share lies (in percent of the box)."""
     if score is None or score.missing:
         return None
+    share = score.unit == "%"
     return {
         "value": number(score.value, score.unit, score.n),
         "low": interval(score).partition("–")[0],
         "high": interval(score).partition("–")[2],
         "n": score.n,
-        "left": round(100 * score.low, 2),
-        "width": round(100 * (score.high - score.low), 2),
-        "at": round(100 * score.value, 2),
+        "left": round(100 * score.low, 2) if share else None,
+        "width": round(100 * (score.high - score.low), 2) if share else None,
+        "at": round(100 * score.value, 2) if share else None,
     }
 
 

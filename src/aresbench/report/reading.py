@@ -14,6 +14,7 @@ import pandas as pd
 
 from aresbench.core.budget import parse_fraction
 from aresbench.metrics import breaking_values, worst_case
+from aresbench.metrics.budgets import as_float
 from aresbench.metrics.score import Floats
 from aresbench.store import Cell
 
@@ -106,6 +107,31 @@ class Reading:
         return pd.Series(breaking_values(self.images["breaking_budget"]), index=self.images.index)
 
     @cached_property
+    def breaking_distance(self) -> pd.Series:
+        """Smallest confirmed distance of every image (by id): 0 for a clean error, inf where nothing broke it."""
+        found = self.images["breaking_distance"].astype(float).fillna(np.inf)
+        return found.where(self.correct, 0.0)
+
+    @cached_property
+    def breaking_in_8_bits(self) -> pd.Series | None:
+        """As ``breaking``, of those breaks alone that are still such once their image is rounded to 8 bits.
+
+        Nobody looked for breaks in 8 bits, so it is an upper bound. ``None`` where it is not known of some break.
+        """
+        tried = self.attempts[self.attempts["verdict"] == "broken"]
+        rungs = np.array([as_float(rung) for rung in self.rungs])
+        # A break counts for its own budget and, with the judge's tolerance, for every rung at or above its distance.
+        above = np.searchsorted(rungs * (1 + 1e-6) + 1e-7, tried["distance"].to_numpy())
+        own = tried["eps"].map(lambda eps: as_float(eps) if eps else np.inf).to_numpy(dtype=float)
+        reach = np.fmin(own, np.append(rungs, np.inf)[above])
+        if tried["survives_rounding"].isna()[np.isfinite(reach)].any():
+            return None
+        kept = tried["survives_rounding"].fillna(False).to_numpy(dtype=bool)
+        least = pd.Series(reach[kept], index=tried["id"][kept], dtype=float).groupby(level=0).min()
+        found = least.reindex(self.images.index, fill_value=np.inf)
+        return found.where(self.breaking > 0, 0.0).clip(lower=self.breaking)
+
+    @cached_property
     def correct(self) -> pd.Series:
         """Is each image (by id) right before any attack (of a corruption: right on the corrupted image)?"""
         return self.images["correct"].astype(bool)
@@ -115,13 +141,21 @@ class Reading:
         """Reasons to doubt this cell."""
         return self.cell.flags()
 
+    @cached_property
+    def probes(self) -> dict[str, int]:
+        """Forwards and backwards of the second opinions that looked for reasons to doubt the cell."""
+        records = [record.get("probes", {}) for record in self.cell.provenance()]
+        return {k: sum(int(record.get(k, 0)) for record in records) for k in ("forwards", "backwards")}
+
     @property
     def forwards(self) -> int:
-        return int(self.attempts["forwards"].sum())
+        """Of all attempts on the view's images, and of the probes."""
+        return int(self.attempts["forwards"].sum()) + self.probes["forwards"]
 
     @property
     def backwards(self) -> int:
-        return int(self.attempts["backwards"].sum())
+        """Of all attempts on the view's images, and of the probes."""
+        return int(self.attempts["backwards"].sum()) + self.probes["backwards"]
 
 
 def budget_label(norm: str, eps: str) -> str:

@@ -14,11 +14,22 @@ import pandas as pd
 
 from aresbench.core.budget import parse_fraction
 from aresbench.core.errors import StoreError
-from aresbench.metrics import Curve, Score, accuracy, curve_area, robust_accuracy
+from aresbench.metrics import (
+    Curve,
+    Score,
+    accuracy,
+    attack_success_rate,
+    curve_area,
+    median_breaking_distance,
+    robust_accuracy,
+    union_accuracy,
+)
+from aresbench.metrics.budgets import as_float
 from aresbench.metrics.resample import bootstrap_mean
-from aresbench.report.breakers import Outcome, StepCurves, outcomes, step_curves
+from aresbench.report.breakers import Outcome, outcomes
 from aresbench.report.curves import Curves, clean_readings, epsilon_curves, is_ladder, rungs_of, severity_curves
 from aresbench.report.flags import Flag, collect_flags, flag_names
+from aresbench.report.progress import Progress, progress
 from aresbench.report.reading import (
     BOUND_TO_THE_MODEL,
     KINDS,
@@ -83,7 +94,7 @@ class Section:
     tasks: tuple[TaskRow, ...]
     curves: tuple[Curves, ...]
     severity: Mapping[str, Mapping[str, Curve]]
-    steps: tuple[StepCurves, ...]
+    progress: tuple[Progress, ...]
     broke: tuple[Outcome, ...]
     flags: tuple[Flag, ...]
     notes: tuple[str, ...]
@@ -160,10 +171,10 @@ def _section(readings: list[Reading], asked: Mapping[str, str], suffix: str) -> 
         models=models,
         columns=columns,
         rows=tuple(rows),
-        tasks=_tasks(models),
+        tasks=(*_tasks(models), *_unions(readings, rows)),
         curves=epsilon_curves(models),
         severity=severity_curves(models),
-        steps=step_curves(models),
+        progress=progress(models),
         broke=outcomes(models),
         flags=collect_flags(models),
         notes=_notes(models),
@@ -176,11 +187,30 @@ def pinned_budgets(readings: Iterable[Reading]) -> list[tuple[str, str]]:
     return sorted(found, key=lambda pair: (pair[0] != "linf", pair[0], parse_fraction(pair[1])))
 
 
+def unions(readings: Iterable[Reading]) -> list[tuple[tuple[str, str], ...]]:
+    """Pinned budgets of several norms that are asked together: the smallest of each, then the next."""
+    of_norm: dict[str, list[tuple[str, str]]] = {}
+    for budget in pinned_budgets(readings):
+        of_norm.setdefault(budget[0], []).append(budget)
+    return list(zip(*of_norm.values(), strict=False)) if len(of_norm) > 1 else []
+
+
+def union_label(budgets: Iterable[tuple[str, str]]) -> str:
+    """``L∞ 4/255 ∪ L2 0.5``."""
+    return " ∪ ".join(budget_label(norm, eps) for norm, eps in budgets)
+
+
 def _columns(readings: list[Reading]) -> tuple[Column, ...]:
     columns = [Column("clean", "Clean", "share of images that are right without any attack or corruption")]
     columns += [
         Column(f"robust {norm} {eps}", budget_label(norm, eps), "share right on the clean image and under every attack")
         for norm, eps in pinned_budgets(readings)
+    ]
+    columns += [
+        Column(
+            f"union {' '.join(map(' '.join, budgets))}", union_label(budgets), "share right under every one of these"
+        )
+        for budgets in unions(readings)
     ]
     corruptions = {(r.task["corruption"], r.task.get("severity")) for r in readings if r.kind == "corruption"}
     if corruptions:
@@ -202,6 +232,8 @@ def _row(model: str, group: Sequence[Reading], columns: Sequence[Column], sectio
             score = accuracy(used[0].correct) if used else None
         elif kind == "robust":
             score, used = robust_at(group, rest[0], rest[1])
+        elif kind == "union":
+            score, used = union_at(group, list(zip(rest[::2], rest[1::2], strict=True)))
         elif kind == "corruptions":
             score, used, why[column.key] = _corruptions(group, section)
         else:
@@ -224,6 +256,27 @@ def robust_at(group: Iterable[Reading], norm: str, eps: str) -> tuple[Score | No
     if not pinned or not len(ids := common_ids(pinned)):
         return None, []
     return robust_accuracy(evidence(known, ids), eps), known
+
+
+def union_at(group: Iterable[Reading], budgets: Sequence[tuple[str, str]]) -> tuple[Score | None, list[Reading]]:
+    """Share of images right under every one of several pinned budgets, on those that all of their tasks have seen."""
+    known = [r for r in group if r.plain_adversary]
+    pinned = [[r for r in known if r.norm == norm and eps in r.pinned] for norm, eps in budgets]
+    if not all(pinned) or not len(ids := common_ids([r for part in pinned for r in part])):
+        return None, []
+    used = {norm: [r for r in known if r.norm == norm] for norm, _ in budgets}
+    robust = [evidence(used[norm], ids) > as_float(eps) for norm, eps in budgets]
+    return union_accuracy(robust), [r for part in used.values() for r in part]
+
+
+def _unions(readings: Sequence[Reading], rows: Sequence[Row]) -> list[TaskRow]:
+    """The unions of norms as one more task."""
+    found: dict[str, dict[str, Score]] = {}
+    for budgets in unions(readings):
+        key = f"union {' '.join(map(' '.join, budgets))}"
+        scores = {row.model: score for row in rows if (score := row.scores[key]) is not None}
+        found[f"accuracy under {union_label(budgets)}"] = scores
+    return [TaskRow("all norms together", "adversary", found)] if found else []
 
 
 def _corruptions(group: Sequence[Reading], section: Sequence[Reading]) -> tuple[Score | None, list[Reading], str]:
@@ -278,7 +331,12 @@ def _tasks(models: Mapping[str, Sequence[Reading]]) -> tuple[TaskRow, ...]:
 
 
 def measures(reading: Reading) -> dict[str, Score]:
-    """Every number of one cell: accuracy; of an adversary, accuracy at each pinned budget and the curve's area."""
+    """Every number of one cell, its main ones first."""
+    return {**main_measures(reading), **_details(reading)}
+
+
+def main_measures(reading: Reading) -> dict[str, Score]:
+    """Accuracy; of an adversary, accuracy at each pinned budget and the curve's area."""
     flags = flag_names([reading])
     if reading.kind != "adversary":
         return {"accuracy": accuracy(reading.correct).with_flags(flags)}
@@ -291,6 +349,24 @@ def measures(reading: Reading) -> dict[str, Score]:
     if not scores:
         eps = reading.rungs[-1]
         scores[f"accuracy at {budget_label(reading.norm, eps)}"] = robust_accuracy(reading.breaking, eps)
+    return {measure: score.with_flags(flags) for measure, score in scores.items()}
+
+
+def _details(reading: Reading) -> dict[str, Score]:
+    """What more there is to say of an adversary: attack success, accuracy in 8 bits, and the median distance."""
+    if reading.kind != "adversary":
+        return {}
+    scores = {}
+    for eps in reading.pinned:
+        label = budget_label(reading.norm, eps)
+        scores[f"attack success at {label}"] = attack_success_rate(reading.breaking, eps)
+        if reading.breaking_in_8_bits is not None:
+            scores[f"accuracy at {label} in 8 bits"] = robust_accuracy(reading.breaking_in_8_bits, eps)
+    if is_ladder(reading):
+        grey = 255 if reading.norm == "linf" else 1  # L∞ is read in grey levels
+        distance = grey * reading.breaking_distance.to_numpy()
+        scores["median breaking distance"] = median_breaking_distance(distance, unit="/255" if grey > 1 else "")
+    flags = flag_names([reading])
     return {measure: score.with_flags(flags) for measure, score in scores.items()}
 
 

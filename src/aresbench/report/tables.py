@@ -15,7 +15,7 @@ from rich.text import Text
 
 from aresbench.report.compare import Comparison, Pair
 from aresbench.report.reading import Reading, read
-from aresbench.report.summary import Row, Section, Summary, measures, summarise
+from aresbench.report.summary import Row, Section, Summary, main_measures, summarise
 from aresbench.report.words import MISSING, interval, number, plain
 from aresbench.store import Cell
 
@@ -55,7 +55,7 @@ class LiveTable:
     def add(self, cell: Cell | Reading, seconds: float | None = None) -> None:
         """Print a finished cell: one line per number, e.g. one per pinned budget."""
         (reading,) = read([cell])
-        for i, (measure, score) in enumerate(measures(reading).items()):
+        for i, (measure, score) in enumerate(main_measures(reading).items()):
             flags = f" ⚑ {', '.join(score.flags)}" if score.flags else ""
             time = _time(seconds) if i == 0 else ""
             if self.console.is_terminal:

@@ -35,6 +35,26 @@ DEFINITIONS = (
         "is the share of images whose breaking budget is larger, and so it can never rise.",
     ),
     (
+        "Attack success rate",
+        "Of the images that are right untouched, the share that broke within the budget. Lower is better, and models "
+        "that are right on different images have different denominators: compare them by robust accuracy.",
+    ),
+    (
+        "∪, all norms together",
+        "The share of images right under every one of several budgets: one that breaks under any norm is lost, one "
+        "that is wrong untouched is lost once.",
+    ),
+    (
+        "In 8 bits",
+        "Accuracy when only those breaks count that are still breaks within the budget once their image is rounded to "
+        "256 levels, as a file stores it. Attacks did not look for such breaks, so it is an upper bound too.",
+    ),
+    (
+        "Median breaking distance",
+        "Half of the images broke at this distance or nearer (0 for one that is wrong untouched); ∞ where more than "
+        "half never broke. It is the smallest confirmed distance found, never less than the true one.",
+    ),
+    (
         "Area",
         "The area under the accuracy curve over its whole range of budgets, over that of a perfect model: the mean "
         "accuracy under attack over the ladder, clean accuracy included.",
@@ -47,7 +67,8 @@ DEFINITIONS = (
     (
         "95 % interval, n",
         "What the number could be for other images of the same kind: Wilson's interval for shares, resampling of "
-        "images for means and areas. n is the number of images. It says nothing about attacks that were not tried.",
+        "images for means and areas. n is the number of images. It says nothing about attacks that were not tried. The "
+        "band of a curve is wider: it holds the whole curve at once with 95 %.",
     ),
     (
         "Who broke it",
@@ -69,9 +90,11 @@ CITATION = """\
 
 
 def number(value: float, unit: str = "%", n: int = 1000) -> str:
-    """``64.3 %``; whole percents under 100 images, whose share has no finer step; ``–`` where missing."""
-    if not math.isfinite(value):
+    """``64.3 %``; whole percents under 100 images, whose share has no finer step; ``∞``; ``–`` where missing."""
+    if math.isnan(value):
         return MISSING
+    if math.isinf(value):
+        return "∞"
     if unit == "%":
         return f"{100 * value:.{1 if n >= 100 else 0}f}\u202f%"
     return f"{value:.4g} {unit}".strip()
@@ -82,7 +105,7 @@ def interval(score: Score) -> str:
     if score.missing:
         return MISSING
     low, high = (number(v, score.unit, score.n) for v in (score.low, score.high))
-    return f"{low.removesuffix('%').rstrip()}–{high}"
+    return f"{low.removesuffix(score.unit).rstrip()}–{high}"
 
 
 def plain(score: Score | None) -> str:
