@@ -83,9 +83,27 @@ def named(name: str, problem: Problem) -> Loss | None:
     return LOSSES[name] if problem.target is None else goal_margin(problem)
 
 
-def goal_margin(problem: Problem) -> Loss:
-    """The loss that is positive where the problem's goal is reached: a wrong class leads, or the target does."""
+def goal_margin(problem: Problem, owner: Tensor | None = None) -> Loss:
+    """The loss that is positive where the problem's goal is reached: a wrong class leads, or the target does.
+
+    Args:
+        owner: [M] int64, the image each row of logits belongs to; default: row i is image i.
+    """
     target = problem.target
     if target is None:
         return lambda logits, y: -margin(logits, y)
-    return lambda logits, y: margin(logits, target)
+    aimed = target if owner is None else target[owner]
+    return lambda logits, y: margin(logits, aimed)
+
+
+def goal_logit(problem: Problem, owner: Tensor | None = None) -> Loss:
+    """The target's logit, or minus the label's: a loss that never goes flat (Zhao, Liu and Larson, 2021).
+
+    Args:
+        owner: [M] int64, the image each row of logits belongs to; default: row i is image i.
+    """
+    target = problem.target
+    if target is None:
+        return lambda logits, y: -logits.gather(1, y.unsqueeze(1)).squeeze(1)
+    aimed = (target if owner is None else target[owner]).unsqueeze(1)
+    return lambda logits, y: logits.gather(1, aimed).squeeze(1)
