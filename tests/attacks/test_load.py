@@ -8,10 +8,11 @@ from aresbench.attacks.apgd import APGDCE
 from aresbench.attacks.fgsm import FGSM
 from aresbench.attacks.fmn import FMN
 from aresbench.attacks.load import describe, make, make_attack
+from aresbench.attacks.mim import MIM
 from aresbench.attacks.pgd import PGD
 from aresbench.attacks.square import Square
 from aresbench.core.errors import SpecError, UnknownName
-from aresbench.core.registry import card, table
+from aresbench.core.registry import TABLES, card, table
 
 
 @pytest.mark.parametrize(
@@ -26,12 +27,42 @@ from aresbench.core.registry import card, table
         ("fmn(alpha=2)", FMN(alpha=2), "fmn(steps=100, alpha=2.0)"),
         ("fmn(alpha=2.0)", FMN(alpha=2.0), "fmn(steps=100, alpha=2.0)"),
         ("fmn(alpha=1)", FMN(), "fmn(steps=100)"),
+        ("dim", MIM(parts=("di",)), "dim(steps=10)"),
+        ("dim(steps=20)", MIM(steps=20, parts=("di",)), "dim(steps=20)"),
+        ("mim(parts=[di(prob=0.5)], steps=20)", MIM(steps=20, parts=("di",)), "dim(steps=20)"),
+        ("dim(decay=2)", MIM(decay=2.0, parts=("di",)), "mim(steps=10, decay=2.0, parts=[di])"),
+        (
+            "mim(parts=[ti,vmi(samples=5, beta=2),di( prob=0.7 )])",
+            MIM(parts=("di(prob=0.7)", "vmi(samples=5, beta=2.0)", "ti")),
+            "mim(steps=10, parts=[di(prob=0.7), vmi(samples=5, beta=2.0), ti])",
+        ),
     ],
 )
 def test_one_attack_has_one_text(text, attack, canonical):
     assert make_attack(text) == attack
     assert describe(make_attack(text)) == canonical
     assert make_attack(canonical) == attack
+
+
+def test_the_card_of_an_object_tells_its_own_settings_and_text():
+    plain, tuned = card("attacks", "mim"), card("attacks", "tta")
+    assert "Targeted transfer" in tuned.summary
+    assert "`mim(steps=300" in tuned.doc
+    assert tuned.settings == plain.settings | {
+        "steps": "300", "rel_step": "0.125", "loss": "'logit'", "parts": "('di(prob=0.7)', 'ti(size=5)')",
+    }  # fmt: skip
+    assert tuned.facts == plain.facts
+
+
+def test_a_card_has_no_more_than_its_object_says(tmp_path, monkeypatch):
+    (tmp_path / "shelf_of_attacks.py").write_text(
+        OWN + "\n\nTWO = Mine(2)\nWHERE = 'nowhere'\nLAST = Mine(3, name='x')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    for attribute, settings in (("TWO", 3), ("WHERE", 0), ("LAST", 3), ("nothing", 0)):
+        monkeypatch.setitem(TABLES["attacks"], "own", f"shelf_of_attacks:{attribute}")
+        seen = card("attacks", "own")
+        assert (seen.summary, seen.doc, len(seen.settings)) == ("", "", settings), attribute
 
 
 @pytest.mark.parametrize("name", table("attacks"))
@@ -77,6 +108,7 @@ def test_an_attack_of_ones_own_from_a_file(tmp_path, monkeypatch):
     assert make(describe(attack)) == attack
     assert hash(make_attack(describe(attack))) == hash(attack)
     assert make_attack("aresbench.attacks.pgd:PGD(steps=3)") == PGD(steps=3)
+    assert make_attack("aresbench.attacks.mim:DIM(steps=3)") == MIM(steps=3, parts=("di",))
     with pytest.raises(SpecError, match="needs strength"):
         make_attack("./mine.py:Mine")
     with pytest.raises(SpecError, match="not an attack"):

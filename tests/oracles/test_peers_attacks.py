@@ -301,6 +301,50 @@ def test_bim_and_mim_are_those_of_torchattacks(name, spec):
     assert verdict.p_not_inferior < ALPHA, verdict
 
 
+# -- transfer attacks against torchattacks -----------------------------------------------------
+
+
+class Drawn:
+    """Hands out our neighbours where the peer would draw its own."""
+
+    def __init__(self, at: Case, reach: float) -> None:
+        self.at, self.reach, self.asked = at, reach, 0
+        self.streams = Streams(0, "MIM", [f"|{k}" for k in range(len(at.x))])  # those of `ours`
+
+    def uniform_(self, low: float, high: float) -> Tensor:
+        assert high == -low == self.reach
+        step, sample = divmod(self.asked, 4)
+        self.asked += 1
+        zero = torch.zeros_like(self.at.x)
+        return geometry.neighbour(zero, torch.full((len(zero),), high), "linf", self.streams, f"vmi/{sample}", step)
+
+
+@pytest.mark.parametrize(
+    ("spec", "peer", "peer_settings"),
+    [
+        ("mim(lookahead=true)", torchattacks.NIFGSM, {}),
+        ("si-ni-fgsm", torchattacks.SINIFGSM, {"m": 5}),
+        ("tim", torchattacks.TIFGSM, {"diversity_prob": 0.0}),  # its TIM resizes too, unless told not to
+        ("mim(parts=[vmi(samples=4)])", torchattacks.VMIFGSM, {"N": 4, "beta": 1.5}),
+        ("mim(parts=[vmi(samples=4)], lookahead=true)", torchattacks.VNIFGSM, {"N": 4, "beta": 1.5}),
+    ],
+    ids=["ni", "si-ni", "ti", "vmi", "vni"],
+)
+@pytest.mark.parametrize("name", DIGITS)
+def test_transfer_attacks_take_the_steps_of_torchattacks(name, spec, peer, peer_settings, monkeypatch):
+    at, eps = case(name).take(100), MIDDLE[name]["linf"]
+    with monkeypatch.context() as patch:
+        if "N" in peer_settings:
+            drawn = Drawn(at, eps * 1.5)
+            patch.setattr(torch, "randn_like", lambda x: drawn)
+        attack = peer(at.model, eps=eps, alpha=eps / 10, steps=10, decay=1.0, **peer_settings)
+        theirs = attack(at.x, at.y)
+    last = ours(at, spec, "linf", eps, goal="maximise").x_adv
+    gap = (last - theirs).abs().flatten(1)
+    # As above: where an entry is float noise its sign is chance.
+    assert ((gap > eps / 100).float().mean(1) <= 0.01).float().mean() >= 0.98
+
+
 # -- Square against pyautoattack --------------------------------------------------------------
 
 

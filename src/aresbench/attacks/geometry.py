@@ -257,3 +257,29 @@ def surface_start(x0: Tensor, eps: Tensor, norm: str, streams: Streams, run: int
     if norm == "l1":
         return project_(x0 + streams.normal("start", shape, run), x0, eps, norm)
     raise SpecError(f"no random start for norm {norm!r}", "random starts exist for linf, l2 and l1")
+
+
+def neighbour(
+    x: Tensor, radius: Tensor, norm: str, streams: Streams, purpose: str, step: int | Tensor = 0
+) -> Tensor:
+    """A point drawn evenly from the ball of ``radius`` [N] around each image; it need not lie in the box."""
+    shape = x.shape[1:]
+    if norm == "linf":
+        noise = streams.uniform(purpose, shape, step).mul_(2).sub_(1)
+        return torch.addcmul(x, noise, per_image(radius, x))
+    if norm == "l2":
+        reach = radius * streams.uniform(f"{purpose}/radius", (), step).pow(1 / shape.numel())
+        return ascend(x, streams.normal(purpose, shape, step), reach, norm)
+    raise SpecError(f"no neighbours for norm {norm!r}", "neighbours are drawn under linf and l2")
+
+
+def glide(x: Tensor, direction: Tensor, step: Tensor, norm: str) -> Tensor:
+    """A new point moved along ``direction`` as it is, not by its steepest step; not projected.
+
+    The unit is chosen so that a direction of L1 norm 1 whose entries are all equally large moves by ``step`` [N].
+    """
+    count = x[0].numel()
+    longest = {"linf": count, "l2": count**0.5}
+    if norm not in longest:
+        raise SpecError(f"no look-ahead for norm {norm!r}", "it exists for linf and l2")
+    return torch.addcmul(x, direction, per_image(step * longest[norm], x))

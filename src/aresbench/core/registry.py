@@ -1,6 +1,7 @@
 """Every component by name. A new one costs its own file and one line here.
 
-A line maps a name to ``module:object``. Nothing is imported until it is used: lists and cards
+A line maps a name to ``module:object``: a class, or an object of a class of the same module, with
+other settings and a text of its own beneath it. Nothing is imported until it is used: lists and cards
 are read from the source text. Installed packages add their own lines through entry points of the
 groups ``aresbench.attacks``, ``aresbench.corruptions``, ``aresbench.datasets`` and
 ``aresbench.models``.
@@ -17,6 +18,7 @@ import sys
 import traceback
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import zip_longest
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,6 +30,12 @@ TABLES: dict[str, dict[str, str]] = {
         "fgsm": "aresbench.attacks.fgsm:FGSM",
         "bim": "aresbench.attacks.bim:BIM",
         "mim": "aresbench.attacks.mim:MIM",
+        "dim": "aresbench.attacks.mim:DIM",
+        "tim": "aresbench.attacks.mim:TIM",
+        "si-ni-fgsm": "aresbench.attacks.mim:SINIFGSM",
+        "admix": "aresbench.attacks.mim:ADMIX",
+        "vmi-fgsm": "aresbench.attacks.mim:VMIFGSM",
+        "tta": "aresbench.attacks.mim:TTA",
         "pgd": "aresbench.attacks.pgd:PGD",
         "apgd-ce": "aresbench.attacks.apgd:APGDCE",
         "apgd-dlr": "aresbench.attacks.apgd:APGDDLR",
@@ -197,9 +205,12 @@ def card(kind: str, name: str) -> Card:
     module, _, attribute = path.rpartition(":")
     source = _source_of(module)
     tree = ast.parse(source) if source else ast.Module([], [])
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == attribute:
-            return _read_card(kind, name, path, node)
+    known = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+    if attribute in known:
+        return _read_card(kind, name, path, known[attribute])
+    for node, after in zip_longest(tree.body, tree.body[1:]):
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == attribute:
+            return _read_object(kind, name, path, node.value, after, known)
     return Card(kind, name, path)
 
 
@@ -232,6 +243,25 @@ def _read_card(kind: str, name: str, path: str, node: ast.ClassDef | ast.Functio
         elif isinstance(item, ast.Assign) and isinstance(item.targets[0], ast.Name):
             _add_fact(facts, item.targets[0].id, item.value)
     return Card(kind, name, path, doc.split("\n")[0], doc, settings, facts)
+
+
+def _read_object(
+    kind: str,
+    name: str,
+    path: str,
+    value: ast.expr,
+    after: ast.stmt | None,
+    known: dict[str, ast.ClassDef | ast.FunctionDef],
+) -> Card:
+    """The card of ``NAME = Class(setting=…)``: the class's, with these settings and the text beneath."""
+    made = value if isinstance(value, ast.Call) and isinstance(value.func, ast.Name) else None
+    if made is None or ast.unparse(made.func) not in known:
+        return Card(kind, name, path)
+    of_class = _read_card(kind, name, path, known[ast.unparse(made.func)])
+    text = after.value.value if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) else ""
+    doc = inspect.cleandoc(str(text))
+    settings = {**of_class.settings, **{word.arg: ast.unparse(word.value) for word in made.keywords if word.arg}}
+    return Card(kind, name, path, doc.split("\n")[0], doc, settings, of_class.facts)
 
 
 def _add_fact(facts: dict[str, Any], key: str, value: ast.expr | None) -> None:

@@ -22,9 +22,8 @@ from aresbench.attacks.base import Attack, Loss
 from aresbench.core.errors import SpecError, did_you_mean
 from aresbench.engine.prepare import OwnRandomState, Prepared
 from aresbench.engine.problem import GOALS, EngineProblem, Ledger, streams_for
+from aresbench.ops.memory import values_at_once
 
-CPU_PIXELS = 1_250_000  # values per batch: larger ones fall out of the cache, or make the allocator return memory
-GPU_PIXELS = 64_000_000
 GPU_LOOK_EVERY = 4  # steps between two looks at who has finished; each look waits for the GPU
 
 FINDINGS = ("prediction", "first_step", "first_query")  # of a confirmed break; -1 where there is none
@@ -89,8 +88,7 @@ class Finished:
 
 def batch_for(x: Tensor, device: torch.device) -> int:
     """A batch size that suits the machine: memory traffic, not memory, limits a CPU."""
-    pixels = CPU_PIXELS if device.type == "cpu" else GPU_PIXELS
-    return max(1, pixels // max(1, x[0].numel()))
+    return max(1, values_at_once(device) // max(1, x[0].numel()))
 
 
 class Driver:
