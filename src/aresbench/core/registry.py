@@ -49,6 +49,7 @@ TABLES: dict[str, dict[str, str]] = {
         "fmn": "aresbench.attacks.fmn:FMN",
         "deepfool": "aresbench.attacks.deepfool:DeepFool",
         "ddn": "aresbench.attacks.ddn:DDN",
+        "cw": "aresbench.attacks.cw:CW",
         "fab-t": "aresbench.attacks.fab_t:FABT",
     },
     "corruptions": {

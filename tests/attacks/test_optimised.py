@@ -1,0 +1,213 @@
+"""Attacks that weigh distance against the lead: beside exact answers, and beside other libraries at equal budgets."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from aresbench.attacks import geometry
+from aresbench.attacks.cw import CW
+from aresbench.core.errors import SpecError
+from aresbench.data.base import load_images
+from aresbench.data.load import load_dataset
+from aresbench.engine.problem import EngineProblem
+from aresbench.models.load import load_model
+from aresbench.ops.random import Streams
+
+# adv-lib imports a plotting server that its attacks do not need
+sys.modules.setdefault("visdom", ModuleType("visdom"))
+from adv_lib.attacks import carlini_wagner_l2, carlini_wagner_linf  # noqa: E402
+
+INF = float("inf")
+ORDER = {"linf": INF, "l2": 2, "l1": 1, "l0": 0}
+
+
+def straight(w, x, gap, norm):
+    """Least change [d] under linf or l2 with w·change ≥ gap in the box, by bisection; ``None``: there is none."""
+    way = np.sign(w) if norm == "linf" else w
+    low, high = 0.0, 1e4
+    for _ in range(80):
+        middle = (low + high) / 2
+        low, high = (low, middle) if w @ np.clip(middle * way, -x, 1 - x) >= gap else (middle, high)
+    return np.clip(high * way, -x, 1 - x)
+
+
+def sparse(w, x, gap, norm):
+    """Least change under l1 or l0: the values that bring most (per unit of length under l1) go to the edge first."""
+    room = np.where(w > 0, 1 - x, -x)
+    change = np.zeros_like(x)
+    for k in np.argsort(-np.abs(w if norm == "l1" else w * room)):
+        left = gap - w @ change
+        if left <= 0:
+            break
+        part = left / (w[k] * room[k]) if w[k] * room[k] > 0 else 0.0
+        change[k] = room[k] * (min(1.0, part) if norm == "l1" else 1.0)
+    return change
+
+
+def nearest(model, x, y, norm):
+    """Exact distance [N] from each image to the nearest break of a linear model in the box, in float64."""
+    weight, bias = model.weight.detach().double().numpy(), model.bias.detach().double().numpy()
+    best = np.full(len(x), np.inf)
+    for i, (image, label) in enumerate(zip(x.flatten(1).double().numpy(), y.tolist(), strict=True)):
+        logits = weight @ image + bias
+        for k in set(range(len(bias))) - {label}:
+            w, gap = weight[k] - weight[label], logits[label] - logits[k]
+            change = (straight if norm in ("linf", "l2") else sparse)(w, image, gap, norm)
+            if w @ change >= gap - 1e-9:
+                best[i] = min(best[i], np.linalg.norm(change, ORDER[norm]))
+    return best
+
+
+class Bent(nn.Module):
+    """Two inputs, a hidden layer of 12 ReLUs, three classes."""
+
+    def __init__(self):
+        super().__init__()
+        draw = torch.Generator().manual_seed(3)
+        self.first, self.second = nn.Linear(2, 12), nn.Linear(12, 3)
+        with torch.no_grad():
+            for layer in (self.first, self.second):
+                layer.weight.copy_(torch.randn(layer.weight.shape, generator=draw))
+                layer.bias.copy_(torch.randn(layer.bias.shape, generator=draw) * 0.5 - 0.3)
+
+    def forward(self, x):
+        return self.second(self.first(x.flatten(1)).relu())
+
+
+@pytest.fixture(scope="session")
+def bent():
+    """(model, images of two values, labels, {norm: exact distance [N]}): every point of a fine grid was tried."""
+    model = Bent().eval().requires_grad_(False)
+    x = 0.05 + 0.9 * torch.rand(40, 1, 1, 2, generator=torch.Generator().manual_seed(0))
+    y = model(x).argmax(1)
+    side = torch.linspace(0, 1, 1001)
+    across, down = (part.flatten() for part in torch.meshgrid(side, side, indexing="ij"))
+    said = model(torch.stack((across, down), 1)).argmax(1)
+    exact = {norm: [] for norm in ORDER}
+    for (a, b), label in zip(x.flatten(1).tolist(), y, strict=True):
+        first, second = (across[said != label] - a).abs(), (down[said != label] - b).abs()
+        exact["linf"].append(torch.maximum(first, second).min())
+        exact["l2"].append(torch.hypot(first, second).min())
+        exact["l1"].append((first + second).min())
+        lines = torch.stack((side, torch.full_like(side, b)), 1), torch.stack((torch.full_like(side, a), side), 1)
+        exact["l0"].append(1.0 if any((model(line).argmax(1) != label).any() for line in lines) else 2.0)
+    far = np.array(exact["linf"]) > 0.05  # nearer ones fall between the points of the grid
+    return model, x[far], y[far], {norm: np.array(values)[far] for norm, values in exact.items()}
+
+
+@pytest.fixture(scope="module", params=["samples:digits-plain", "samples:digits-robust"])
+def committed(request):
+    """(model, 32 images it gets right, their labels)."""
+    model = load_model(request.param).eval().requires_grad_(False)
+    data = load_dataset("digits")[:50]
+    x, _, _ = load_images(data, range(50), model.preprocessing)
+    y = torch.tensor(data.labels)
+    with torch.no_grad():
+        right = model(x).argmax(1) == y
+    return model, x[right][:32], y[right][:32]
+
+
+def peer_distance(model, x, y, found, norm):
+    """Distances [N] of another library's images, infinite where they do not break."""
+    with torch.no_grad():
+        broken = model(found).argmax(1) != y
+    return np.where(broken, geometry.distance(found, x, norm), np.inf)
+
+
+def search(run, model, attack, x, y, norm, **options):
+    """Distances found without any bound; none may be closer than the nearest possible."""
+    return run(model, attack, x, y, norm, INF, goal="minimise", **options).distance.numpy()
+
+
+# -- C&W --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("edges", [False, True], ids=["box inactive", "box active"])
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_cw_finds_the_nearest_break(linear, run, norm, edges):
+    """Far fewer than the default steps are enough; a third of the values may stand at exactly 0 or 1."""
+    model, x, y = linear(edges=edges)
+    ratio = search(run, model, CW(steps=540), x, y, norm) / nearest(model, x, y, norm)
+    assert ratio.min() >= 1 - 1e-5
+    assert ratio.max() <= 1.02
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_cw_finds_the_nearest_of_several_classes_for_most_images(linear, run, norm):
+    model, x, y = linear(classes=5, n=24, edges=True)
+    ratio = search(run, model, CW(steps=540), x, y, norm) / nearest(model, x, y, norm)
+    assert ratio.min() >= 1 - 1e-5
+    assert (ratio <= 1.02).mean() >= 0.9
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_cw_finds_the_nearest_break_of_a_small_network(bent, run, norm):
+    model, x, y, exact = bent
+    ratio = search(run, model, CW(steps=540), x, y, norm) / exact[norm]
+    assert ratio.min() >= 0.96  # the grid has gaps
+    assert (ratio <= 1.02).mean() >= 0.9
+
+
+def test_cw_comes_back_to_images_at_the_very_boundary(linear, run):
+    """With one step for all images, those nearest end twice too far."""
+    model, x, y = linear(low=0.4, high=0.6)
+    with torch.no_grad():
+        w = (model.weight[1 - y] - model.weight[y]).double()
+        gap = (x.flatten(1).double() * w).sum(1) + (model.bias[1 - y] - model.bias[y])
+        x = (x.flatten(1) - ((gap + 1e-2) / w.pow(2).sum(1))[:, None] * w).float().view_as(x)
+    for norm in ("l2", "linf"):
+        ratio = search(run, model, CW(steps=300), x, y, norm) / nearest(model, x, y, norm)
+        assert ratio.max() <= 1.02
+
+
+def test_cw_searches_the_least_weight_that_breaks(linear):
+    model, x, y = linear(n=8, low=0.45, high=0.55)
+    problem = EngineProblem(
+        model, x, y, torch.full((8,), INF), Streams(0, "test", list("abcdefgh")),
+        norm="l2", goal="minimise", num_classes=2, rows=torch.arange(8),
+    )  # fmt: skip
+    attack = CW(steps=900)
+    state = attack.start(problem)
+    while (state.t < 899).any():
+        state = attack.step(problem, state)
+        state.t = state.t + 1
+    w = (model.weight[1 - y] - model.weight[y]).detach()
+    least = -2 * ((x.flatten(1) * w).sum(1) + (model.bias[1 - y] - model.bias[y]).detach()) / w.pow(2).sum(1)
+    np.testing.assert_allclose(state.sought / least, 1, atol=0.1)
+
+
+def test_cw_reaches_the_nearest_point_of_the_target_class(linear, run):
+    model, x, y = linear(classes=2)
+    for norm in ("l2", "linf"):
+        aimed = search(run, model, CW(steps=600), x, y, norm, target=1 - y)
+        np.testing.assert_allclose(aimed / nearest(model, x, y, norm), 1, atol=0.02)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_cw_comes_nearer_than_advlib(committed, run, norm):
+    """The peer's least tenth of an image's steps is ours: its L∞ search sets no limit to its rounds."""
+    model, x, y = committed
+    if norm == "l2":
+        theirs = carlini_wagner_l2(model, x, y, max_iterations=30)
+    else:
+        theirs = carlini_wagner_linf(model, x, y, max_iterations=10, initial_const=1e-2)
+    theirs = peer_distance(model, x, y, theirs, norm)
+    mine = search(run, model, CW(steps=270), x, y, norm)
+    assert np.isfinite(mine).all()
+    assert np.median(mine) <= np.median(theirs)
+    assert (mine <= theirs * 1.01).mean() >= 0.95
+
+
+# -- settings ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [lambda: CW(steps=0), lambda: CW(searches=0), lambda: CW(lr=0)])
+def test_senseless_settings_are_refused(make):
+    with pytest.raises(SpecError, match="must be"):
+        make()
