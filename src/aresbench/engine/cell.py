@@ -128,6 +128,20 @@ def _window(plan: Planned, pictures: Pictures, places: list[int]) -> list[int]:
     return places[: max(SHARD, WINDOW_VALUES // values // SHARD * SHARD)]
 
 
+def changed_images(plan: Planned, x: Tensor, places: list[int]) -> Tensor:
+    """The images after the task's corruptions, in their order: what an adversary starts from."""
+    ids = [plan.dataset.ids[k] for k in places]
+    for corruption in plan.corruptions:
+        streams = Streams(plan.seed, corruption.component, ids)
+        x = torch.cat(
+            [
+                corruption(part, streams.select(torch.arange(start, start + len(part))))
+                for start, part in zip(range(0, len(x), SHARD), x.split(SHARD), strict=True)
+            ]
+        )
+    return x
+
+
 class _Worker:
     """One window of one cell."""
 
@@ -137,15 +151,7 @@ class _Worker:
         self.original = x
         target = torch.tensor(plan.class_map.target)
         self.y = target[torch.as_tensor(plan.dataset.labels[places])]
-        for corruption in plan.corruptions:
-            streams = Streams(plan.seed, corruption.component, self.ids)
-            x = torch.cat(
-                [
-                    corruption(part, streams.select(torch.arange(start, start + len(part))))
-                    for start, part in zip(range(0, len(x), SHARD), x.split(SHARD), strict=True)
-                ]
-            )
-        self.x = x
+        self.x = changed_images(plan, x, places)
         self.campaign: Campaign | None = None
         self.breaks: dict[int, dict[str, Finished]] = {}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +18,6 @@ from aresbench.engine.plan import class_map_for
 from aresbench.engine.prepare import OwnRandomState, Prepared, prepared
 from aresbench.metrics import wilson
 from aresbench.models.classifier import Classifier
-from aresbench.store import Cell
 
 LOOK_AT = 64  # images examined; enough to tell 30 % from 70 %
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -354,49 +352,3 @@ def unreadable_flags(bad: list[tuple[str, str]]) -> list[Flag]:
             {"ids": [image_id for image_id, _ in bad[:50]], "count": len(bad)},
         )
     ]
-
-
-def flags_of_cell(cell: Cell, bad: list[tuple[str, str]]) -> list[Flag]:
-    """What a finished cell says against its own numbers: attacks that were blind, offers that broke the rules."""
-    flags = unreadable_flags(bad)
-    rows = cell.attempts()
-    if rows.empty:
-        return flags
-    passes = max(1, int(rows["backwards"].sum()))
-    looks: list[tuple[str, str, str, str, str]] = [
-        ("zero_gradients", "zero-gradients", "warning", "of all gradients were zero everywhere", _BLIND),
-        ("nan_gradients", "nan-gradients", "warning", "of all gradients held NaN or infinity", _BLIND),
-    ]
-    for column, name, level, words, remedy in looks:
-        share = int(rows[column].sum()) / passes
-        if share > 0.01:
-            evidence: dict[str, Any] = {"share": share, "count": int(rows[column].sum())}
-            flags.append(Flag(name, level, "cell", f"{share:.0%} {words}", remedy, evidence))
-    rejected = int(rows["rejected"].sum())
-    if rejected:
-        flags.append(
-            Flag(
-                "offers-rejected",
-                "error",
-                "cell",
-                f"{rejected} candidates lay outside the budget or the box and were not counted",
-                "an attack that leaves its budget has a bug: report it to its author",
-                {"count": rejected},
-            )
-        )
-    unsure = int((rows["verdict"] == "unconfirmed").sum())
-    if unsure:
-        flags.append(
-            Flag(
-                "unconfirmed-breaks",
-                "info" if unsure <= 0.005 * len(rows) else "warning",
-                "cell",
-                f"{unsure} of {len(rows)} attempts fooled the fast copy of the model but not the model itself",
-                "margins below float noise; they count as resisted. Many of them point to a non-deterministic model",
-                {"count": unsure},
-            )
-        )
-    return flags
-
-
-_BLIND = "gradient attacks are blind there, robustness may be overestimated: attack with logits only as well (square)"

@@ -8,6 +8,7 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from aresbench.core.errors import AresError, SpecError, StoreError
 from aresbench.core.suite import Suite, Task
 from aresbench.data.base import Dataset
 from aresbench.engine.cell import Pictures, fill
-from aresbench.engine.doctor import examine, flags_of_cell
+from aresbench.engine.doctor import examine
 from aresbench.engine.events import Clock, Event, Progress
 from aresbench.engine.plan import Plan, Planned, Skipped, make_plan
+from aresbench.engine.reliability import flags_after
 from aresbench.engine.results import Results
 from aresbench.models.classifier import Classifier
 from aresbench.report.reading import Reading
@@ -61,7 +63,8 @@ def evaluate(
         device: ``cpu``, ``cuda`` …; default: a GPU if there is one.
         batch: images in flight; default: what suits the machine.
         on_bad: ``raise`` at an image that cannot be read, or ``skip`` it (the results then say so).
-        doctor: examine each model before its first cell.
+        doctor: examine each model before its first cell, and look again at a few of the images that attacks left
+            standing, for reasons to doubt the number.
         progress: called with events as the run goes on.
 
     Raises:
@@ -142,8 +145,12 @@ class _Run:
                     on_bad=self.on_bad,
                     advance=advance,
                 )
-                planned.cell.add_flags([*flags, *(flag.record() for flag in flags_of_cell(planned.cell, bad))])
-                planned.cell.add_provenance(provenance(self.device, began))
+                advance(total, "second opinions")
+                found, cost = flags_after(
+                    planned, self.pictures, bad, device=self.device, batch=self.batch, probes=self.doctor
+                )
+                planned.cell.add_flags([*flags, *(flag.record() for flag in found)])
+                planned.cell.add_provenance({**provenance(self.device, began), "probes": asdict(cost)})
                 planned.cell.write_result(_derived(planned))
         except StoreError:
             raise  # nothing more can be kept
@@ -180,7 +187,7 @@ def _derived(planned: Planned) -> dict[str, Any]:
     return {
         "description": planned.description["task"],
         "scores": {name: score.to_dict() for name, score in measures(reading).items()},
-        "cost": {"forwards": reading.forwards, "backwards": reading.backwards},
+        "cost": {"forwards": reading.forwards, "backwards": reading.backwards, "of which probes": reading.probes},
         "flags": planned.cell.flags(),
         "provenance": planned.cell.provenance(),
     }

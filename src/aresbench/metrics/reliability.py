@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from aresbench.metrics.binomial import cdf
+from aresbench.metrics.binomial import pmf
 
 TOLERATED = 0.05
 """Share of the images left standing that a good attack may still have missed."""
@@ -108,7 +108,7 @@ def chance(count: int, n: int, tolerated: float = TOLERATED) -> float:
     """Probability of ``count`` or more of n images if each is one with probability ``tolerated`` (exact)."""
     if count <= 0 or n <= 0:
         return 1.0
-    return max(0.0, 1.0 - float(cdf(n, tolerated)[count - 1]))
+    return min(1.0, float(pmf(n, tolerated)[count:].sum()))
 
 
 def counted(name: str, count: int, n: int, what: str, **evidence: Any) -> Verdict:
@@ -122,7 +122,8 @@ def counted(name: str, count: int, n: int, what: str, **evidence: Any) -> Verdic
         evidence: further figures.
     """
     p = chance(count, n)
-    message = f"{what.format(count=count, n=n)} (p = {p:.1g} if an attack may miss {TOLERATED:.0%})"
+    likelihood = f"p = {p:.1g}" if p >= 1e-6 else "p < 1e-6"
+    message = f"{what.format(count=count, n=n)} ({likelihood} if a good attack may miss {TOLERATED:.0%})"
     return Verdict(name, p < ALPHA, message, {"count": count, "n": n, "p": p, **evidence})
 
 

@@ -67,8 +67,15 @@ class Cell:
         return schema.to_frame(self._table("examples"))
 
     def flags(self) -> list[dict[str, Any]]:
-        """Reasons to doubt this cell's numbers: errors first, each once."""
+        """Reasons to doubt this cell's numbers: errors first, each once.
+
+        A finding whose evidence says on how many ``rows`` it rests replaces the same one on fewer.
+        """
         every = {canonical(flag): flag for flags in self._records("flags") for flag in flags}
+        most: dict[str, int] = defaultdict(int)
+        for flag in every.values():
+            most[flag["name"]] = max(most[flag["name"]], flag["evidence"].get("rows", 0))
+        every = {k: f for k, f in every.items() if f["evidence"].get("rows", most[f["name"]]) == most[f["name"]]}
         return [every[text] for text in sorted(every, key=lambda t: (_LEVELS.index(every[t]["level"]), t))]
 
     def provenance(self) -> list[dict[str, Any]]:
