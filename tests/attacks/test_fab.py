@@ -11,6 +11,7 @@ from scipy.optimize import linprog, minimize
 from torch import nn
 
 from aresbench.attacks import geometry
+from aresbench.attacks.fab import FAB
 from aresbench.attacks.fab_t import FABT
 from aresbench.core.errors import SpecError
 from aresbench.engine.problem import EngineProblem
@@ -18,7 +19,7 @@ from aresbench.ops.random import Streams
 
 INF = float("inf")
 ORDER = {"linf": INF, "l2": 2, "l1": 1}
-ATTACKS = [FABT(steps=30)]
+ATTACKS = [FAB(steps=30), FABT(steps=30)]
 PAIRS = [(attack, norm) for attack in ATTACKS for norm in attack.norms]
 every_pair = pytest.mark.parametrize(
     ("attack", "norm"), PAIRS, ids=[f"{type(attack).__name__}-{norm}" for attack, norm in PAIRS]
@@ -68,7 +69,11 @@ def test_the_nearest_break_of_a_linear_model_is_found(linear, run, attack, norm,
     out = run(model, attack, x, y, norm, INF, goal="minimise")
     ratio = out.distance.numpy() / nearest(model, x, y, norm)
     assert ratio.min() >= 1 - 1e-5
-    assert ratio.max() <= (1.02 if edges else 1.01)  # where the overshoot leaves the box its direction bends
+    if edges and classes > 2 and isinstance(attack, FAB):
+        # As published it chooses among several boundaries by their distances without the box, and may choose wrongly.
+        assert (ratio <= 1.02).mean() >= 0.8
+    else:
+        assert ratio.max() <= (1.02 if edges else 1.01)  # where the overshoot leaves the box its direction bends
     assert np.median(ratio) <= 1.001
     assert (out.rejected == 0).all()
 
@@ -160,9 +165,20 @@ def test_fab_t_tries_every_wrong_class_up_to_nine_likeliest_first(linear, run, c
     assert out.forwards.tolist() == [1 + 2 * 4 * runs + 3 + 1] * 6  # order, steps, final search, the judge's own
 
 
+@pytest.mark.parametrize(("classes", "tried"), [(2, 1), (3, 2), (12, 9)])
+def test_fab_asks_once_for_the_gradients_of_all_classes_it_considers(linear, run, classes, tried):
+    model, x, y = linear(classes=classes, n=6)
+    out = run(model, FAB(steps=4), x, y, "linf", INF, goal="minimise")
+    assert out.backwards.tolist() == [4 * tried] * 6
+    assert out.forwards.tolist() == [1 + 2 * 4 + 3 + 1] * 6
+    few = run(model, FAB(steps=4, candidates=2), x, y, "linf", INF, goal="minimise")
+    assert few.backwards.tolist() == [4] * 6
+    assert (few.distance >= out.distance * 0.999).all()
+
+
 @every_pair
 def test_a_given_target_is_the_only_class_that_counts(linear, run, attack, norm):
-    model, x, y = linear(classes=5, n=12)
+    model, x, y = linear(classes=5, n=12, low=0.3, high=0.7)
     target = (y + 2) % 5
     aimed = run(model, attack, x, y, norm, INF, goal="minimise", target=target)
     assert (aimed.prediction == target).all()
@@ -243,6 +259,8 @@ def test_senseless_settings_are_refused(attack, settings):
         type(attack)(**settings)
 
 
-def test_fab_t_needs_a_target():
+def test_both_need_a_class_to_go_to():
     with pytest.raises(SpecError, match="targets"):
         FABT(targets=0)
+    with pytest.raises(SpecError, match="candidates"):
+        FAB(candidates=1)

@@ -23,7 +23,7 @@ from aresbench.models.load import load_model
 sys.modules.setdefault("visdom", ModuleType("visdom"))
 from adv_lib.attacks.fast_adaptive_boundary import fab as advlib_fab  # noqa: E402
 
-N = 40
+N = 32
 DIGITS = {"linf": "samples:digits-robust", "l2": "samples:digits-plain", "l1": "samples:digits-robust"}
 PEER_NORM = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 ORDER = {"linf": float("inf"), "l2": 2, "l1": 1}
@@ -72,24 +72,41 @@ def authors(norm, steps, targets=0):
     return best, sum(asked) / N
 
 
-def compare(mine, theirs):
+def compare(mine, theirs, alike=0.9):
     assert np.isfinite(mine).mean() >= np.isfinite(theirs).mean()
     assert np.median(mine) <= np.median(theirs)
     ratio = mine / theirs
     # The peers make no final search, which wins up to 1 %; rounding sends a few images to another boundary.
     assert np.median(ratio) <= 1.0
-    assert ((ratio >= 0.98) & (ratio <= 1.002)).mean() >= 0.9
+    assert ((ratio >= 0.98) & (ratio <= 1.002)).mean() >= alike
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ORDER)
 def test_fab_t_finds_the_distances_of_its_authors_for_fewer_forward_passes(norm):
-    out = ours("fab-t(steps=20, targets=3)", norm)
-    theirs, forwards = authors(norm, 20, targets=3)
-    compare(out.distance.numpy(), theirs)
+    out = ours("fab-t(steps=15, targets=3)", norm)
+    theirs, forwards = authors(norm, 15, targets=3)
+    compare(out.distance.numpy(), theirs, 0.8 if norm == "l1" else 0.9)  # under L1 a rounding moves another pixel
     assert out.forwards.float().mean() <= forwards
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ORDER)
+def test_fab_finds_the_distances_of_its_authors(norm):
+    theirs, forwards = authors(norm, 20)
+    out = ours("fab(steps=20)", norm)
+    compare(out.distance.numpy(), theirs, 0.8 if norm == "l1" else 0.9)  # under L1 a rounding moves another pixel
+    # The final search asks three times, and the judge once; the label's own gradient is not asked for.
+    assert out.forwards.float().mean() <= forwards + 4
+    assert (out.backwards == 20 * 9).all()
+
+
+@pytest.mark.parametrize("norm", ["linf", "l1"])
+def test_fab_finds_the_distances_of_advlib(norm):
+    model, x, y = case(norm)
+    found = advlib_fab(model, x, y, norm=ORDER[norm], n_iter=20)
+    compare(ours("fab(steps=20)", norm).distance.numpy(), distance(norm, found))
+
+
+@pytest.mark.parametrize("norm", ["l2"])
 def test_fab_t_finds_the_distances_of_advlib(norm):
     model, x, y = case(norm)
     mine = ours("fab-t(steps=15, targets=3)", norm).distance.numpy()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor
@@ -149,3 +149,78 @@ class Boundaries(Attack):
         cut = torch.where(inside, 1.0, problem.eps / far.clamp_min(1e-30))
         x = torch.where(geometry.per_image(inside, x), x, torch.lerp(problem.x, x, geometry.per_image(cut, x)))
         problem.offer(x, torch.where(inside[:, None], logits, torch.nan), step=step)  # NaN proves nothing
+
+
+@dataclass(frozen=True)
+class FAB(Boundaries):
+    """Fast adaptive boundary attack: the smallest change that breaks each image (Croce and Hein, 2020).
+
+    At each step the boundaries to the other classes are taken for planes, and the nearest one is chosen. The
+    iterate goes to the nearest point of that plane in the box and a little beyond, drawn towards the image's own
+    nearest point of it, so that it never strays far. After a break the search goes on nearer to the image. Once, at
+    the end, a search on the line from the image to the nearest break takes what is left.
+
+    With a target there is one boundary: the target's lead over the best other class.
+
+    Args:
+        steps: steps of a run, of two forward and ``candidates`` - 1 backward passes each. An image costs
+            ``restarts`` runs, and four forward passes: the first answer, and three for the final search.
+        candidates: how many classes are considered, the true one among them: those with the largest logits at the
+            image. With 10 classes or fewer these are all, as in the paper.
+        alpha_max: largest share by which a step is drawn towards the image.
+        eta: by which factor the way to the plane is overshot.
+        beta: where the search goes on after a break: this share of the way from the image to it.
+        restarts: number of runs. Later ones begin at random, half as far away as the nearest break so far or,
+            where that is smaller, as the budget.
+    """
+
+    steps: int = 100
+    candidates: int = 10
+    alpha_max: float = 0.1
+    eta: float = 1.05
+    beta: float = 0.9
+    restarts: int = 1
+
+    norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1")
+    access: ClassVar[str] = "gradient"
+    kind: ClassVar[str] = "minimal"
+    revision: ClassVar[int] = 1
+    paper: ClassVar[str] = (
+        "F. Croce and M. Hein. Minimally distorted Adversarial Examples with a Fast Adaptive Boundary Attack. ICML "
+        "2020. arXiv:1907.02044"
+    )
+    choose_when: ClassVar[str] = "you want each image's own distance to the boundary, under L1 too, and have time"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_whole(self, "candidates", least=2)
+
+    @property
+    def total_steps(self) -> int:
+        return self.restarts * self.steps
+
+    def start(self, problem: Problem) -> FABState:
+        return self._begin(problem, min(self.candidates, problem.num_classes) - 1)
+
+    def boundary(self, problem: Problem, state: FABState, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = x.detach().requires_grad_(True)
+        logits = problem.differentiable(x)
+        values = logits.detach()
+        below = problem.y if problem.target is None else _best_but(values, problem.target)
+        nearest = torch.full_like(problem.eps, torch.inf)
+        lead, slope = torch.zeros_like(nearest), torch.zeros_like(problem.x)
+        for above in state.rivals.unbind(1):
+            difference = torch.zeros_like(values).scatter(1, above[:, None], 1).scatter(1, below[:, None], -1)
+            (gradient,) = torch.autograd.grad(logits, x, difference, retain_graph=True)
+            gap = values.gather(1, above[:, None]).squeeze(1) - values.gather(1, below[:, None]).squeeze(1)
+            steepness = geometry.dual_size(gradient, problem.norm)
+            away = torch.where(steepness > 0, gap.abs() / steepness, torch.inf).nan_to_num(nan=torch.inf)
+            nearer = away < nearest
+            nearest, lead = torch.where(nearer, away, nearest), torch.where(nearer, gap, lead)
+            slope = torch.where(geometry.per_image(nearer, slope), gradient, slope)
+        return lead, slope
+
+
+def _best_but(logits: Tensor, label: Tensor) -> Tensor:
+    """The class of the largest logit that is not ``label``, [N] int64."""
+    return logits.scatter(1, label[:, None], -torch.inf).argmax(1)

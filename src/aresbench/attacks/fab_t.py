@@ -40,7 +40,7 @@ class FABT(Boundaries):
     beta: float = 0.9
     restarts: int = 1
 
-    norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
+    norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1")
     access: ClassVar[str] = "gradient"
     kind: ClassVar[str] = "minimal"
     revision: ClassVar[int] = 1

@@ -50,6 +50,7 @@ TABLES: dict[str, dict[str, str]] = {
         "deepfool": "aresbench.attacks.deepfool:DeepFool",
         "ddn": "aresbench.attacks.ddn:DDN",
         "cw": "aresbench.attacks.cw:CW",
+        "fab": "aresbench.attacks.fab:FAB",
         "fab-t": "aresbench.attacks.fab_t:FABT",
     },
     "corruptions": {
