@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from aresbench.attacks import geometry, losses
-from aresbench.attacks.apgd import APGDCE, APGDDLR, APGDPM
+from aresbench.attacks.apgd import APGD, APGDCE, APGDDLR, APGDPM
 from aresbench.attacks.bim import BIM
 from aresbench.attacks.fgsm import FGSM
 from aresbench.attacks.fmn import FMN
@@ -52,6 +52,11 @@ class Fixed(nn.Module):
         return logits
 
 
+def steps_of(attack, norm):
+    """Under L1 a run of APGD passes through three balls, and asks once more at the end of the first two."""
+    return attack.total_steps + 2 * (isinstance(attack, APGD) and norm == "l1")
+
+
 def limit(attack):
     return ("minimise", float("inf")) if attack.kind == "minimal" else ("break", 0.1)
 
@@ -68,7 +73,7 @@ def test_useless_gradients_break_nothing_and_are_counted(run, attack, norm, kind
     if attack.access == "gradient":
         counted = out.nan_gradients if "nan" in kind else out.zero_gradients
         assert (counted == out.backwards).all()
-        assert (out.backwards == attack.total_steps).all()
+        assert (out.backwards == steps_of(attack, norm)).all()
 
 
 @pytest.mark.parametrize(("attack", "norm"), PAIRS, ids=NAMES)
@@ -93,7 +98,7 @@ def test_one_bad_image_does_not_touch_its_neighbours(run, linear, attack, norm):
 def test_any_number_of_classes(run, linear, attack, norm, classes):
     model, x, y = linear(classes=classes, n=8)
     goal, _ = limit(attack)
-    eps = float("inf") if goal == "minimise" else {"linf": 0.4, "l2": 8.0}[norm]
+    eps = float("inf") if goal == "minimise" else {"linf": 0.4, "l2": 8.0, "l1": 40.0}[norm]
     out = run(model, attack, x, y, norm, eps, goal=goal)
     assert out.broken.float().mean() >= 0.75
     with torch.no_grad():
@@ -153,7 +158,7 @@ def test_the_margin_and_its_ratio():
 def test_an_image_that_resists_costs_what_the_card_says(run, linear, attack, norm):
     model, x, y = linear(n=4)
     out = run(model, attack, x, y, norm, 0.0)
-    steps = attack.total_steps
+    steps = steps_of(attack, norm)
     assert out.forwards.tolist() == [steps if isinstance(attack, Square) else steps + 1] * 4
     assert out.backwards.tolist() == [0 if isinstance(attack, Square) else steps] * 4
 
@@ -206,6 +211,87 @@ def test_apgd_checks_at_the_published_shares_of_the_steps(linear):
         checks.add(int(state.next_check[0]))
     # the recursion p(j+1) = p(j) + max(p(j) − p(j−1) − 0.03, 0.06) of the paper
     assert sorted(checks)[:8] == [22, 41, 57, 70, 80, 87, 93, 99]
+
+
+@pytest.mark.parametrize(("steps", "legs"), [(1, (1,)), (2, (2,)), (3, (1, 1, 1)), (4, (1, 1, 2)), (5, (2, 2, 1))])
+def test_a_run_of_apgd_under_l1_shrinks_the_ball_twice_where_it_has_the_steps(linear, steps, legs):
+    model, x, y = linear(n=3)
+    attack, asked, eps = APGDCE(steps=steps), [], 2.0
+
+    def watched(images):
+        asked.append(images.detach().clone())
+        return model(images)
+
+    problem = EngineProblem(
+        watched, x, y, torch.full((3,), eps), Streams(0, "test", list("abc")),
+        norm="l1", goal="break", num_classes=2, rows=torch.arange(3),
+    )  # fmt: skip
+    state = attack.start(problem)
+    for _ in range(attack.steps_for(problem)):
+        state = attack.step(problem, state)
+        state.t = state.t + 1
+    attack.finish(problem, state)
+    sizes = torch.stack([geometry.distance(point, x, "l1") for point in asked])
+    wanted = [scale * eps for scale, n in zip((3, 2, 1)[-len(legs) :], legs, strict=True) for _ in range(n + 1)]
+    torch.testing.assert_close(sizes, torch.tensor(wanted)[:, None].expand(-1, 3), rtol=1e-5, atol=1e-5)
+    assert (problem.ledger.rejected == 0).all()  # in the larger balls nothing is claimed
+
+
+# -- restarts -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+@pytest.mark.parametrize("kind", [PGD, APGDCE])
+def test_each_restart_begins_at_its_own_point_and_continues_what_fewer_would_do(linear, run, kind, norm):
+    model, x, y = linear(n=10, low=0.3, high=0.7)
+
+    def path(restarts):
+        asked = []
+
+        def watched(images):
+            asked.append(images.detach().clone())
+            return model(images)
+
+        problem = EngineProblem(
+            watched, x, y, torch.full((10,), 0.1), Streams(0, "test", list("abcdefghij")),
+            norm=norm, goal="break", num_classes=2, rows=torch.arange(10),
+        )  # fmt: skip
+        attack = kind(steps=5, restarts=restarts)
+        state = attack.start(problem)
+        for _ in range(attack.steps_for(problem)):
+            state = attack.step(problem, state)
+            state.t = state.t + 1
+        attack.finish(problem, state)
+        return asked
+
+    one, three = path(1), path(3)
+    assert len(three) == 3 * len(one)
+    assert all(torch.equal(a, b) for a, b in zip(one, three, strict=False))
+    starts = [three[k * len(one)] for k in range(3)]
+    for k in range(3):
+        assert all((starts[k] != starts[j]).flatten(1).any(1).all() for j in range(k))
+
+
+@pytest.mark.parametrize("kind", [PGD, APGDCE])
+def test_an_image_leaves_at_its_first_break_in_whichever_run(linear, run, kind):
+    class Pocket(nn.Module):
+        """Wrong only where the first value lies in a narrow strip that steps jump over."""
+
+        def forward(self, x):
+            first = x[:, 0, 0, 0]
+            inside = ((first - 0.55).abs() < 0.004).float() * 10
+            return torch.stack((torch.ones_like(first), inside + 0 * first), 1)
+
+    x, y = torch.full((40, 1, 1, 1), 0.5), torch.zeros(40, dtype=torch.int64)
+    one, many = (run(Pocket(), kind(steps=1, restarts=r), x, y, "linf", 0.1) for r in (1, 12))
+    assert many.broken[one.broken].all()
+    assert (many.forwards[one.broken] == one.forwards[one.broken]).all()
+    if kind is PGD:  # APGD begins at the surface, where the strip is not
+        later = many.broken & ~one.broken
+        assert later.any()
+        assert (many.forwards[later] < 24).all()
+    assert (many.forwards[~many.broken] == 24).all()
+    assert (many.backwards[~many.broken] == 23).all()
 
 
 # -- Square -----------------------------------------------------------------------------------
@@ -285,6 +371,9 @@ def test_square_keeps_only_what_shrinks_the_margin(linear):
         lambda: PGD(steps=True),
         lambda: PGD(rel_step=0),
         lambda: PGD(random_start="yes"),
+        lambda: PGD(restarts=0),
+        lambda: PGD(random_start=False, restarts=2),
+        lambda: APGDDLR(restarts=1.5),
         lambda: APGDCE(rho=1.5),
         lambda: APGDCE(steps=-1),
         lambda: Square(queries=0),
@@ -294,5 +383,5 @@ def test_square_keeps_only_what_shrinks_the_margin(linear):
     ],
 )
 def test_senseless_settings_are_refused(make):
-    with pytest.raises(SpecError, match="must be"):
+    with pytest.raises(SpecError, match=r"must be|the same run"):
         make()

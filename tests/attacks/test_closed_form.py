@@ -34,6 +34,15 @@ def needed(model, x, y):
     return slopes.numpy(), (logits[torch.arange(n), y][:, None] - logits.gather(1, others)).numpy()
 
 
+def fill(w, x, length):
+    """The change of L1 norm ``length`` inside the box along which w·x rises most: the steepest go to the edge."""
+    room, change, spent = np.where(w > 0, 1 - x, x), np.zeros_like(w), 0.0
+    for k in np.argsort(-np.abs(w)):
+        change[k] = min(room[k], max(length - spent, 0.0))
+        spent += room[k]
+    return np.sign(w) * change
+
+
 def nearest(model, x, y, norm):
     """Exact distance [N] to the nearest misclassified point of the box, by bisection in float64."""
     slopes, gaps = needed(model, x, y)
@@ -44,6 +53,8 @@ def nearest(model, x, y, norm):
             w = slopes[i, k]
 
             def change(scale, w=w, i=i):
+                if norm == "l1":
+                    return fill(w, x[i], scale)
                 way = np.sign(w) if norm == "linf" else w
                 return np.clip(scale * way, -x[i], 1 - x[i])
 
@@ -53,7 +64,9 @@ def nearest(model, x, y, norm):
                 low, high = (low, middle) if w @ change(middle) >= gaps[i, k] else (middle, high)
             delta = change(high)
             distances[i, k] = (
-                np.inf if w @ delta < gaps[i, k] - 1e-9 else np.linalg.norm(delta, np.inf if norm == "linf" else 2)
+                np.inf
+                if w @ delta < gaps[i, k] - 1e-9
+                else np.linalg.norm(delta, {"linf": np.inf, "l2": 2, "l1": 1}[norm])
             )
     return distances.min(1)
 
@@ -92,6 +105,40 @@ def test_bounded_attacks_break_just_above_the_exact_distance_and_not_below(linea
     exact = torch.tensor(nearest(model, x, y, norm))
     assert run(model, attack, x, y, norm, exact * 1.01).broken.all()
     assert not run(model, attack, x, y, norm, exact * 0.99).broken.any()
+
+
+@pytest.mark.parametrize("edges", [False, True], ids=["box inactive", "box active"])
+@pytest.mark.parametrize("attack", [FGSM(), BIM()], ids=str)
+def test_steps_from_the_image_reach_the_worst_l1_point(linear, run, attack, edges):
+    model, x, y = linear(edges=edges)
+    eps = 3.0
+    out = run(model, attack, x, y, "l1", eps, goal="maximise", keep="best")
+    ways, images = direction(model, y).double().numpy(), x.flatten(1).double().numpy()
+    worst = [a + fill(w, a, eps) for w, a in zip(ways, images, strict=True)]
+    with torch.no_grad():
+        found, truth = margin(model(out.x_adv), y), margin(model(torch.tensor(np.array(worst)).float().view_as(x)), y)
+    torch.testing.assert_close(found, truth, rtol=1e-5, atol=1e-5)
+
+
+# APGD moves several values at once, by the same amount: where one or two are best it stays above the distance.
+@pytest.mark.parametrize("edges", [False, True], ids=["box inactive", "box active"])
+@pytest.mark.parametrize(
+    ("attack", "factor", "share"),
+    [
+        (FGSM(), 1.01, 1.0),
+        (BIM(), 1.01, 1.0),
+        (PGD(), 1.03, 1.0),
+        (PGD(steps=100, rel_step=0.05), 1.01, 1.0),
+        (APGDCE(), 1.25, 0.9),
+        (APGDT(steps=40), 1.25, 0.9),
+    ],
+    ids=str,
+)
+def test_bounded_attacks_break_above_the_exact_l1_distance_and_not_below(linear, run, attack, factor, share, edges):
+    model, x, y = linear(edges=edges)
+    exact = torch.tensor(nearest(model, x, y, "l1"))
+    assert run(model, attack, x, y, "l1", exact * factor).broken.float().mean() >= share
+    assert not run(model, attack, x, y, "l1", exact * 0.99).broken.any()
 
 
 @pytest.mark.parametrize("classes", [3, 6])

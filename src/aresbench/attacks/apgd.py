@@ -1,137 +1,93 @@
-"""APGD: projected steps with momentum whose length follows the progress of each image."""
+"""APGD: projected steps whose length follows the progress of each image."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass, replace
-from typing import ClassVar, TypeVar
+from dataclasses import dataclass
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor
 
 from aresbench.attacks import geometry, losses
-from aresbench.attacks.base import Attack, Loss, Problem, State
+from aresbench.attacks.apgd_rules import (
+    APGDState,
+    DenseState,
+    SparseState,
+    begin_dense,
+    begin_sparse,
+    step_dense,
+    step_sparse,
+)
+from aresbench.attacks.base import Attack, Loss, Problem
+from aresbench.attacks.runs import Place, Runs, of_leg, renew
 from aresbench.attacks.settings import check_number, check_whole
 
-MOMENTUM = 0.75  # weight of the new step against the last displacement
+WIDER = (3, 2, 1)  # balls of a run under L1, in eps: it shrinks twice on the way, so that the steps begin with room
 
 
-@dataclass
-class APGDState(State):
-    """One row per image; everything that decides its step length is its own.
+def runs_of(problem: Problem, steps: int, count: int = 1) -> Runs:
+    """``count`` runs of ``steps`` updates; under L1 the first 30 % of each search in 3 eps, the next 30 % in 2 eps.
 
-    Args:
-        x: [N, C, H, W], the next point to ask about.
-        previous: [N, C, H, W], the iterate before it.
-        best, best_gradient: [N, C, H, W], the point of highest loss so far and its gradient.
-        best_loss: [N], its loss.
-        loss: [N], the loss at the last iterate (0 before the first update).
-        length: [N], length of a step.
-        rises: [N] int64, steps since the last check after which the loss had risen.
-        window: [N] int64, steps between the last check and the next.
-        next_check: [N] int64, the step of the next check.
-        halved: [N] bool, was the length halved at the last check?
-        best_at_check: [N], ``best_loss`` at the last check.
+    A warm start is near its break already: it needs no larger ball.
     """
-
-    x: Tensor
-    previous: Tensor
-    best: Tensor
-    best_gradient: Tensor
-    best_loss: Tensor
-    loss: Tensor
-    length: Tensor
-    rises: Tensor
-    window: Tensor
-    next_check: Tensor
-    halved: Tensor
-    best_at_check: Tensor
+    early = min(-(-3 * steps // 10), (steps - 1) // 2)
+    if problem.norm != "l1" or problem.start_from is not None or early == 0:
+        return Runs((steps,), count)
+    return Runs((early, early, steps - 2 * early), count)
 
 
-def begin(problem: Problem, x: Tensor, steps: int) -> APGDState:
-    """The state of a run of ``steps`` updates that begins at ``x``."""
-    eps = problem.eps
-    t = torch.zeros_like(problem.y)
-    window = torch.full_like(t, max(int(0.22 * steps), 1))
-    return APGDState(
-        t,
-        x=x,
-        previous=x,
-        best=x,
-        best_gradient=torch.zeros_like(x),
-        best_loss=torch.full_like(eps, -torch.inf),
-        loss=torch.zeros_like(eps),
-        length=2 * eps,
-        rises=t,
-        window=window,
-        next_check=window,
-        halved=torch.ones_like(t, dtype=torch.bool),
-        best_at_check=torch.full_like(eps, -torch.inf),
-    )
-
-
-def first_point(problem: Problem) -> Tensor:
-    """Where a warm start says, else on the surface of the ball."""
+def begin(problem: Problem, runs: Runs) -> APGDState:
+    """The state at the first point: where a warm start says, else drawn."""
+    x0, t = problem.x, torch.zeros_like(problem.y)
+    eps = problem.eps * _scales(runs)[0]
     if problem.start_from is not None:
-        return geometry.project(problem.start_from, problem.x, problem.eps, problem.norm)
-    return geometry.surface_start(problem.x, problem.eps, problem.norm, problem.streams)
+        x = geometry.project(problem.start_from, x0, eps, problem.norm)
+    else:
+        x = geometry.surface_start(x0, eps, problem.norm, problem.streams)
+    return begin_sparse(x, x0, eps, t) if problem.norm == "l1" else begin_dense(x, eps, t, runs.legs[0])
 
 
-S = TypeVar("S", bound=APGDState)
-
-
-def advance(problem: Problem, state: S, done: Tensor, loss_of: Loss | None, steps: int, rho: float) -> S:
-    """One update of a run of ``steps``; asks about ``state.x`` and offers it.
+def advance(problem: Problem, state: APGDState, loss_of: Loss | None, runs: Runs, rho: float) -> APGDState:
+    """One update of each image's run, or the beginning of its next leg or run; asks about ``state.x`` and offers it.
 
     Args:
-        done: [N] int64, updates made so far in this run.
         loss_of: what the run climbs; ``None``: the problem's own loss.
         rho: share of rising steps that is needed to keep the step length.
     """
-    s, x0, eps, norm = state, problem.x, problem.eps, problem.norm
-    logits, loss, gradient = problem.gradient(s.x, loss_of)
-    problem.offer(s.x, logits)
+    place = runs.place(state.t)
+    x0, norm = problem.x, problem.norm
+    logits, loss, gradient = problem.gradient(state.x, loss_of)
+    if not isinstance(state, SparseState):
+        problem.offer(state.x, logits)
+        dense = cast(DenseState, state)
+        moved = step_dense(dense, loss, gradient, x0, problem.eps, norm, place.done, runs.legs[0], rho)
 
-    # What this answer changes. The loss of the start is a best loss, but no step yet.
-    first = done == 0
-    improved = loss > s.best_loss
-    wide = geometry.per_image(improved | first, s.x)
-    best = torch.where(wide, s.x, s.best)
-    best_gradient = torch.where(wide, gradient, s.best_gradient)
-    best_loss = torch.where(improved, loss, s.best_loss)
-    rises = s.rises + ((loss > s.loss) & ~first)
-    loss = torch.where(first, s.loss, loss)
+        def again() -> DenseState:
+            start = geometry.surface_start(x0, problem.eps, norm, problem.streams, place.run + 1)
+            return begin_dense(start, problem.eps, torch.zeros_like(state.t), runs.legs[0])
 
-    # Checkpoints.
-    due = done == s.next_check
-    stuck = ~s.halved & (s.best_at_check >= best_loss)
-    halve = due & ((rises <= rho * s.window) | stuck)
-    length = torch.where(halve, s.length / 2, s.length)
-    wide = geometry.per_image(halve, s.x)
-    x = torch.where(wide, best, s.x)
-    gradient = torch.where(wide, best_gradient, gradient)
-    shorter = (s.window - max(int(0.03 * steps), 1)).clamp_min(max(int(0.06 * steps), 1))
-    window = torch.where(due, shorter, s.window)
+        return renew(moved, runs.over(place), again)
+    # In the larger balls few points are admissible. The others come with an answer that proves nothing.
+    last = place.leg == len(runs.legs) - 1
+    inside = last | (geometry.distance(state.x, x0, norm) <= geometry.allowance(problem.eps))
+    problem.offer(state.x, torch.where(inside[:, None], logits, torch.nan))
+    eps = problem.eps * of_leg(place.leg, _scales(runs))
+    sparse = step_sparse(state, loss, gradient, x0, eps, place.done, of_leg(place.leg, runs.legs))
+    return renew(sparse, runs.over(place), lambda: _next_leg(problem, sparse, runs, place, last))
 
-    # The step: a projected ascent, mixed with the last displacement from the second step on.
-    fresh = geometry.per_image(torch.where(first, 1.0, MOMENTUM).to(x.dtype), x)
-    moved = geometry.project_(geometry.ascend(x, gradient, length, norm), x0, eps, norm)
-    moved.sub_(x).mul_(fresh).add_(x).addcmul_(x - s.previous, 1 - fresh)
-    return replace(
-        s,
-        x=geometry.project_(moved, x0, eps, norm),
-        previous=x,
-        best=best,
-        best_gradient=best_gradient,
-        best_loss=best_loss,
-        loss=loss,
-        length=length,
-        rises=torch.where(due, 0, rises),
-        window=window,
-        next_check=torch.where(due, done + window, s.next_check),
-        halved=torch.where(due, halve, s.halved),
-        best_at_check=torch.where(due, best_loss, s.best_at_check),
-    )
+
+def _next_leg(problem: Problem, state: SparseState, runs: Runs, place: Place, last: Tensor) -> SparseState:
+    """Under L1: the best point brought into the next, smaller ball, or a new start where the run is over."""
+    x0, streams = problem.x, problem.streams
+    eps = problem.eps * of_leg(torch.where(last, 0, place.leg + 1), _scales(runs))
+    drawn = geometry.surface_start(x0, eps, "l1", streams, place.run + 1)
+    x = torch.where(geometry.per_image(last, x0), drawn, geometry.project(state.best, x0, eps, "l1"))
+    return begin_sparse(x, x0, eps, torch.zeros_like(state.t))
+
+
+def _scales(runs: Runs) -> tuple[int, ...]:
+    return WIDER[-len(runs.legs) :]
 
 
 @dataclass(frozen=True)
@@ -140,6 +96,7 @@ class APGD(Attack):
 
     steps: int
     rho: float
+    restarts: int
 
     @abstractmethod
     def loss(self, problem: Problem) -> Loss | None:
@@ -148,16 +105,21 @@ class APGD(Attack):
     def __post_init__(self) -> None:
         check_whole(self, "steps", least=1)
         check_number(self, "rho", high=1.0)
+        check_whole(self, "restarts", least=1)
 
     @property
     def total_steps(self) -> int:
-        return self.steps
+        return Runs((self.steps,), self.restarts).steps
+
+    def steps_for(self, problem: Problem) -> int:
+        return runs_of(problem, self.steps, self.restarts).steps
 
     def start(self, problem: Problem) -> APGDState:
-        return begin(problem, first_point(problem), self.steps)
+        return begin(problem, runs_of(problem, self.steps))
 
     def step(self, problem: Problem, state: APGDState) -> APGDState:
-        return advance(problem, state, state.t, self.loss(problem), self.steps, self.rho)
+        runs = runs_of(problem, self.steps, self.restarts)
+        return advance(problem, state, self.loss(problem), runs, self.rho)
 
     def finish(self, problem: Problem, state: APGDState) -> None:
         problem.offer(state.x)
@@ -167,7 +129,7 @@ class APGD(Attack):
 class APGDCE(APGD):
     """Auto-PGD on the cross-entropy: no step size to tune (Croce and Hein, 2020).
 
-    Steps begin at 2 eps. At checkpoints after 22 %, 41 %, 57 % … of the steps an image halves its step
+    Under L∞ and L2 steps begin at 2 eps. At checkpoints after 22 %, 41 %, 57 % … of the steps an image halves its step
     length and goes back to its best point if its loss rose in at most ``rho`` of the steps since the
     last check, or if neither length nor best loss changed between the last two. Starts on the surface
     of the ball, as AutoAttack does.
@@ -176,15 +138,22 @@ class APGDCE(APGD):
     loss is with 0 (under cross-entropy it always counts as a rise), and after going back the momentum still
     points from the iterate before, so that the first step from the best point spans the jump.
 
+    Under L1 (Croce and Hein, "Mind the box", ICML 2021. arXiv:2103.01208) a step moves the values of largest
+    slope only, as many as the best point so far calls for, and projections are exact on ball and box. A run
+    begins in a ball of 3 eps, goes on in 2 eps after 30 % of its steps and in eps after 60 %.
+
     Args:
-        steps: number of updates; at most steps + 1 forward and steps backward passes per image.
-        rho: share of rising steps that is needed to keep the step length.
+        steps: number of updates of a run; at most restarts · (steps + 1) forward passes per image and one
+            backward fewer, under L1 restarts · (steps + 3).
+        rho: share of rising steps that is needed to keep the step length; not used under L1.
+        restarts: how many runs there are, each from its own random start; an image leaves at its first break.
     """
 
     steps: int = 100
     rho: float = 0.75
+    restarts: int = 1
 
-    norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
+    norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1")
     access: ClassVar[str] = "gradient"
     kind: ClassVar[str] = "bounded"
     revision: ClassVar[int] = 1
@@ -207,14 +176,17 @@ class APGDDLR(APGD):
     the ratio also rises when the leading class draws away from the third.
 
     Args:
-        steps: number of updates; at most steps + 1 forward and steps backward passes per image.
-        rho: share of rising steps that is needed to keep the step length.
+        steps: number of updates of a run; at most restarts · (steps + 1) forward passes per image and one
+            backward fewer, under L1 restarts · (steps + 3).
+        rho: share of rising steps that is needed to keep the step length; not used under L1.
+        restarts: how many runs there are, each from its own random start; an image leaves at its first break.
     """
 
     steps: int = 100
     rho: float = 0.75
+    restarts: int = 1
 
-    norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
+    norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1")
     access: ClassVar[str] = "gradient"
     kind: ClassVar[str] = "bounded"
     revision: ClassVar[int] = 1
@@ -237,14 +209,17 @@ class APGDPM(APGD):
     whose probability is near 0 and gives no gradient, it climbs the target's lead in logits.
 
     Args:
-        steps: number of updates; at most steps + 1 forward and steps backward passes per image.
-        rho: share of rising steps that is needed to keep the step length.
+        steps: number of updates of a run; at most restarts · (steps + 1) forward passes per image and one
+            backward fewer, under L1 restarts · (steps + 3).
+        rho: share of rising steps that is needed to keep the step length; not used under L1.
+        restarts: how many runs there are, each from its own random start; an image leaves at its first break.
     """
 
     steps: int = 100
     rho: float = 0.75
+    restarts: int = 1
 
-    norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
+    norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1")
     access: ClassVar[str] = "gradient"
     kind: ClassVar[str] = "bounded"
     revision: ClassVar[int] = 1

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from aresbench.attacks import geometry, losses
-from aresbench.attacks.apgd import APGDState, advance, begin, first_point
+from aresbench.attacks import losses
+from aresbench.attacks.apgd import advance, begin, runs_of
+from aresbench.attacks.apgd_rules import APGDState
 from aresbench.attacks.base import Attack, Loss, Problem
+from aresbench.attacks.runs import Runs
 from aresbench.attacks.settings import check_number, check_whole
-
-
-@dataclass
-class APGDTState(APGDState):
-    """A run of APGD, and the classes each image is driven to, [N, T] int64, in their order.
-
-    ``t`` counts the steps of all runs: a run of ``steps`` updates takes ``steps`` + 1 of them, the last of which
-    asks about its last iterate and begins the next run.
-    """
-
-    targets: Tensor
 
 
 @dataclass(frozen=True)
@@ -30,22 +21,23 @@ class APGDT(Attack):
     """Auto-PGD towards the likeliest wrong classes, one after the other, on the targeted DLR (Croce and Hein, 2020).
 
     The classes are taken in the order of the logits at the clean image. Each run begins at its own random
-    point on the surface of the ball and makes the steps of ``apgd-ce`` on (target - true logit) / (first -
-    mean of third and fourth logit); with fewer than 4 classes, on the difference of the two logits alone.
+    point on the surface of the ball and makes the steps of ``apgd-ce`` (under L1 its steps there) on
+    (target - true logit) / (first - mean of third and fourth logit); with fewer than 4 classes, on the
+    difference of the two logits alone.
     Any wrong class counts. Under a targeted threat there is one run, on the target's lead in logits.
 
     Args:
         steps: number of updates of a run. An image that resists costs at most min(targets, classes - 1) ·
-            (steps + 1) forward and backward passes, and one forward for the order.
-        targets: how many classes are tried; never more than there are wrong ones.
-        rho: share of rising steps that is needed to keep the step length.
+            (steps + 1) forward and backward passes, under L1 · (steps + 3), and one forward for the order.
+        targets: how many classes are tried; never more than there are wrong ones. AutoAttack takes 5 under L1.
+        rho: share of rising steps that is needed to keep the step length; not used under L1.
     """
 
     steps: int = 100
     targets: int = 9
     rho: float = 0.75
 
-    norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
+    norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1")
     access: ClassVar[str] = "gradient"
     kind: ClassVar[str] = "bounded"
     revision: ClassVar[int] = 1
@@ -62,45 +54,33 @@ class APGDT(Attack):
 
     @property
     def total_steps(self) -> int:
-        return self._length(self.targets)
+        return Runs((self.steps,), self.targets).steps
 
     def steps_for(self, problem: Problem) -> int:
-        return self._length(self._runs(problem))
+        return self._runs(problem).steps
 
-    def _runs(self, problem: Problem) -> int:
-        return 1 if problem.target is not None else min(self.targets, problem.num_classes - 1)
+    def _runs(self, problem: Problem) -> Runs:
+        count = 1 if problem.target is not None else min(self.targets, problem.num_classes - 1)
+        return runs_of(problem, self.steps, count)
 
-    def _length(self, runs: int) -> int:
-        return runs * (self.steps + 1) - 1  # the very last iterate is left to ``finish``
-
-    def start(self, problem: Problem) -> APGDTState:
-        run = begin(problem, first_point(problem), self.steps)
+    def start(self, problem: Problem) -> APGDState:
+        runs = self._runs(problem)
         if problem.target is not None:
             targets = problem.target.unsqueeze(1)
         else:
             logits = problem.query(problem.x)
             problem.offer(problem.x, logits)
             wrong = logits.scatter(1, problem.y.unsqueeze(1), -torch.inf)
-            targets = wrong.argsort(dim=1, descending=True, stable=True)[:, : self._runs(problem)]
-        return APGDTState(**{f.name: getattr(run, f.name) for f in fields(run)}, targets=targets)
+            targets = wrong.argsort(dim=1, descending=True, stable=True)[:, : runs.count]
+        return replace(begin(problem, runs), targets=targets)
 
-    def step(self, problem: Problem, state: APGDTState) -> APGDTState:
-        run, done = state.t // (self.steps + 1), state.t % (self.steps + 1)
+    def step(self, problem: Problem, state: APGDState) -> APGDState:
+        runs, targets = self._runs(problem), state.targets
+        assert targets is not None, "start has chosen them"
         # Between two looks of the driver an image may stand past its last step.
-        place = run.clamp_max(state.targets.shape[1] - 1).unsqueeze(1)
-        aim = self._loss(problem, state.targets.gather(1, place).squeeze(1))
-        moved = advance(problem, state, done, aim, self.steps, self.rho)
-        over = done == self.steps
-        if not over.is_cuda and not over.any():
-            return moved
-        x0, eps, norm = problem.x, problem.eps, problem.norm
-        again = begin(problem, geometry.surface_start(x0, eps, norm, problem.streams, run + 1), self.steps)
-        new = {}
-        for f in fields(again):
-            if f.name != "t":
-                fresh, kept = getattr(again, f.name), getattr(moved, f.name)
-                new[f.name] = torch.where(geometry.per_image(over, kept), fresh, kept)
-        return replace(moved, **new)
+        place = runs.place(state.t).run.clamp_max(targets.shape[1] - 1).unsqueeze(1)
+        aim = self._loss(problem, targets.gather(1, place).squeeze(1))
+        return advance(problem, state, aim, runs, self.rho)
 
     @staticmethod
     def _loss(problem: Problem, target: Tensor) -> Loss:
@@ -108,5 +88,5 @@ class APGDT(Attack):
             return losses.goal_margin(problem)
         return lambda logits, y: losses.targeted_dlr(logits, y, target)
 
-    def finish(self, problem: Problem, state: APGDTState) -> None:
+    def finish(self, problem: Problem, state: APGDState) -> None:
         problem.offer(state.x)

@@ -146,7 +146,8 @@ class Attack(ABC):
     (``gradient``, ``score`` or ``label``), its ``kind`` (``bounded``: stays inside eps;
     ``minimal``: looks for the nearest break and is driven under ``minimise``), ``revision``,
     raised only when its numbers change, the ``paper`` to cite, and in ``choose_when`` one line on
-    what it is good for.
+    what it is good for. Where nobody judges its offers (``maximise``), ``keeps`` says which of them stands
+    for the attack: the ``last`` or the ``best`` by loss.
     """
 
     norms: ClassVar[tuple[str, ...]]
@@ -155,6 +156,7 @@ class Attack(ABC):
     revision: ClassVar[int]
     paper: ClassVar[str]
     choose_when: ClassVar[str]
+    keeps: ClassVar[str] = "last"
 
     @property
     @abstractmethod
@@ -162,7 +164,7 @@ class Attack(ABC):
         """How many times ``step`` is called for an image that never breaks."""
 
     def steps_for(self, problem: Problem) -> int:
-        """``total_steps``, or fewer where the problem's classes or target leave less to do; one number a problem."""
+        """``total_steps``, or what the problem's norm, classes and target make of it; one number a problem."""
         return self.total_steps
 
     @abstractmethod

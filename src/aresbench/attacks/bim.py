@@ -27,7 +27,7 @@ class BIM(Attack):
     steps: int = 10
     rel_step: float = 0.2
 
-    norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
+    norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1")
     access: ClassVar[str] = "gradient"
     kind: ClassVar[str] = "bounded"
     revision: ClassVar[int] = 1

@@ -23,11 +23,11 @@ class FGSMState(State):
 class FGSM(Attack):
     """One full step along the sign of the gradient, or its direction under L2 (Goodfellow, Shlens and Szegedy, 2015).
 
-    Exact on a linear model under L∞; on others the weakest and cheapest gradient attack: an image that
-    resists it says little.
+    Exact on a linear model under L∞ and L1; on others the weakest and cheapest gradient attack: an image that
+    resists it says little. Under L1 the values of largest slope go to the edge of the box, until eps is spent.
     """
 
-    norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
+    norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1")
     access: ClassVar[str] = "gradient"
     kind: ClassVar[str] = "bounded"
     revision: ClassVar[int] = 1

@@ -94,10 +94,13 @@ def project_(x: Tensor, x0: Tensor, eps: Tensor, norm: str) -> Tensor:
     Args:
         x, x0: [N, C, H, W].
         eps: [N]; at 0 the result is ``x0`` to the bit.
-        norm: ``linf``, ``l2`` or ``l1`` (the nearest point of ball and box together).
+        norm: ``linf``, ``l2``, ``l1`` (the nearest point of ball and box together) or ``l0`` (the largest changes stay).
     """
     if norm == "l1":
         return x.copy_(_shrunk(x, x0, eps))
+    if norm == "l0":
+        x.clamp_(0, 1)
+        return keep_(x, x0, eps, worth=(x - x0).abs())
     eps = per_image(eps, x)
     if norm == "linf":
         bound = x0 - eps  # one spare tensor serves both bounds
@@ -109,14 +112,14 @@ def project_(x: Tensor, x0: Tensor, eps: Tensor, norm: str) -> Tensor:
         length = torch.linalg.vector_norm(x, dim=tuple(range(1, x.ndim)), keepdim=True, dtype=torch.float64)
         shrink = torch.where(length > eps, eps / length, 1.0)
         return x.mul_(shrink.to(x.dtype)).add_(x0).clamp_(0, 1)
-    raise SpecError(f"no projection onto a ball of norm {norm!r}", "projections exist for linf, l2 and l1")
+    raise SpecError(f"no projection onto a ball of norm {norm!r}", "projections exist for linf, l2, l1 and l0")
 
 
 def _shrunk(x: Tensor, x0: Tensor, eps: Tensor) -> Tensor:
     """The nearest point to ``x`` that lies in the L1 ball of ``eps`` around ``x0`` and in the box.
 
     The change of each value loses one and the same amount, but never goes below 0, nor above what the box
-    leaves (Croce and Hein, 2021, section 2.2): the amount is found by bisection, from the side that is inside.
+    leaves (Croce and Hein, 2021): the amount is found by bisection, from the side that is inside.
     Values are rounded towards ``x0``, so that a sum over a million of them stays inside too.
     """
     base = x0.double()
@@ -165,7 +168,7 @@ def ascend(x: Tensor, gradient: Tensor, step: Tensor, norm: str) -> Tensor:
     """A new point one step of length ``step`` up the gradient, steepest under ``norm``; not projected.
 
     Under L1 the steepest step would spend all its length on one value, and mostly leave the box. It is
-    the steepest one inside the box (Croce and Hein, 2021, section 3.1): the values of largest slope go to the edge, one
+    the steepest one inside the box (Croce and Hein, 2021): the values of largest slope go to the edge, one
     after the other, until the length is spent.
 
     Args:
@@ -220,6 +223,37 @@ def normalised(gradient: Tensor) -> Tensor:
     return gradient * per_image(scale.to(gradient.dtype), gradient)
 
 
+def fewest(x: Tensor, gradient: Tensor, rise: Tensor) -> Tensor:
+    """How many values [N] float32 a linear function of this gradient needs at the edge of the box to gain ``rise`` [N].
+
+    All of them where that is not enough.
+    """
+    room = torch.where(gradient > 0, 1 - x, x)
+    gain = flat(gradient.abs() * room).double().sort(dim=1, descending=True).values
+    return ((gain.cumsum(1) < rise[:, None]).sum(1) + 1).clamp_max(gain.shape[1]).float()
+
+
+def keep_(x: Tensor, x0: Tensor, count: Tensor, worth: Tensor) -> Tensor:
+    """Put all but ``count`` values of each image back to ``x0``, those of least worth; changes and returns ``x``.
+
+    Args:
+        x, x0, worth: [N, C, H, W]; values that do not differ from ``x0`` have no worth.
+        count: [N]; of 3.5 values 3 stay.
+    """
+    worth = flat(torch.where(x != x0, worth, -torch.inf))
+    rank = worth.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+    back = (rank >= count.floor()[:, None]) | torch.isneginf(worth)
+    return x.copy_(torch.where(_unflat(back, x), x0, x))
+
+
+def _unflat(rows: Tensor, like: Tensor) -> Tensor:
+    """The inverse of ``flat``."""
+    if like.ndim == 4 and not like.is_contiguous() and like.is_contiguous(memory_format=torch.channels_last):
+        n, c, h, w = like.shape
+        return rows.reshape(n, h, w, c).permute(0, 3, 1, 2)
+    return rows.reshape(like.shape)
+
+
 def uniform_start(x0: Tensor, eps: Tensor, norm: str, streams: Streams, run: int | Tensor = 0) -> Tensor:
     """A point drawn evenly from the ball around each image, clipped to the box.
 
@@ -259,9 +293,7 @@ def surface_start(x0: Tensor, eps: Tensor, norm: str, streams: Streams, run: int
     raise SpecError(f"no random start for norm {norm!r}", "random starts exist for linf, l2 and l1")
 
 
-def neighbour(
-    x: Tensor, radius: Tensor, norm: str, streams: Streams, purpose: str, step: int | Tensor = 0
-) -> Tensor:
+def neighbour(x: Tensor, radius: Tensor, norm: str, streams: Streams, purpose: str, step: int | Tensor = 0) -> Tensor:
     """A point drawn evenly from the ball of ``radius`` [N] around each image; it need not lie in the box."""
     shape = x.shape[1:]
     if norm == "linf":

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from aresbench.attacks import geometry, losses
 from aresbench.attacks.base import Attack, Loss, Problem, State
+from aresbench.attacks.runs import Runs, renew
 from aresbench.attacks.settings import check_choice, check_flag, check_number, check_whole
+from aresbench.core.errors import SpecError
 
 
 @dataclass
@@ -35,22 +37,28 @@ class PGD(Attack):
     Each step goes ``rel_step`` · eps up the steepest direction of the norm and back into the ball and
     the box. Every iterate is offered, not only the last.
 
+    Under L1 the steepest step inside the box moves the values of largest slope to its edge, one after the
+    other, until its length is spent (Croce and Hein, "Mind the box", ICML 2021. arXiv:2103.01208).
+
     Args:
-        steps: number of updates; at most steps + 1 forward and steps backward passes per image.
+        steps: number of updates of a run; at most restarts · (steps + 1) forward passes per image and one
+            backward fewer.
         rel_step: length of a step as a fraction of eps. A fraction, because a fixed length is silently
             weak at large budgets.
         random_start: begin at a point drawn evenly from the ball (true), or at the image itself.
         loss: what the steps climb: ``ce`` (cross-entropy), ``margin`` (of the logits, as in C&W), ``dlr``
             (difference of logits ratio; the margin below 3 classes) or ``pm`` (probability margin). Towards a
             target the last three are one: the target's lead in logits.
+        restarts: how many runs there are, each from its own random start; an image leaves at its first break.
     """
 
     steps: int = 20
     rel_step: float = 0.25
     random_start: bool = True
     loss: str = "ce"
+    restarts: int = 1
 
-    norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
+    norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1")
     access: ClassVar[str] = "gradient"
     kind: ClassVar[str] = "bounded"
     revision: ClassVar[int] = 1
@@ -65,10 +73,20 @@ class PGD(Attack):
         check_number(self, "rel_step")
         check_flag(self, "random_start")
         check_choice(self, "loss", losses.LOSSES)
+        check_whole(self, "restarts", least=1)
+        if self.restarts > 1 and not self.random_start:
+            raise SpecError(
+                f"restarts={self.restarts} of PGD without a random start would all be the same run",
+                "leave restarts at 1, or random_start at true",
+            )
+
+    @property
+    def _runs(self) -> Runs:
+        return Runs((self.steps,), self.restarts)
 
     @property
     def total_steps(self) -> int:
-        return self.steps
+        return self._runs.steps
 
     def start(self, problem: Problem) -> PGDState:
         x0, eps, norm = problem.x, problem.eps, problem.norm
@@ -81,7 +99,14 @@ class PGD(Attack):
         return PGDState(torch.zeros_like(problem.y), x)
 
     def step(self, problem: Problem, state: PGDState) -> PGDState:
-        return PGDState(state.t, climb(problem, state.x, self.rel_step, losses.named(self.loss, problem)))
+        place = self._runs.place(state.t)
+        moved = PGDState(state.t, climb(problem, state.x, self.rel_step, losses.named(self.loss, problem)))
+
+        def again() -> PGDState:
+            start = geometry.uniform_start(problem.x, problem.eps, problem.norm, problem.streams, place.run + 1)
+            return PGDState(state.t, start)
+
+        return renew(moved, self._runs.over(place), again)
 
     def finish(self, problem: Problem, state: PGDState) -> None:
         problem.offer(state.x)
