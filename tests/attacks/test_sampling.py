@@ -117,6 +117,35 @@ def test_nes_walks_as_its_formula_says(linear):
             point = state.x.clone()
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_spsa_walks_as_torchs_adam_on_the_papers_differences(linear, norm):
+    _, x, y = linear(n=2)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(144, 12), nn.Tanh(), nn.Linear(12, 2))
+    problem, attack, eps = problem_of(model, x, y, norm=norm), SPSA(samples=20), 0.1
+    point = x.clone()
+    adam = torch.optim.Adam([point], lr=0.01, maximize=True)
+    with torch.no_grad():
+        state = attack.start(problem)
+        for t in range(15):
+            state = attack.step(problem, state)
+            state.t = state.t + 1
+            point.grad = torch.zeros_like(x)
+            for i in range(10):
+                v = problem.streams.signs("sample", x.shape[1:], t * 10 + i)
+                centre = point.clamp(0.01, 0.99)
+                up, down = (-losses.margin(model(centre + s * 0.01 * v), y) for s in (1, -1))
+                point.grad += (up - down)[:, None, None, None] / (2 * 0.01 * v) / 10
+            adam.step()
+            change = point - x
+            if norm == "linf":
+                change.clamp_(-eps, eps)
+            else:
+                change *= (eps / change.flatten(1).norm(dim=1)).clamp_max(1)[:, None, None, None]
+            point.copy_((x + change).clamp(0, 1))
+            torch.testing.assert_close(state.x, point, rtol=0, atol=2e-4)
+
+
 def test_nes_never_steps_by_less_than_a_tenth_of_its_first_length():
     class Falling(nn.Module):
         calls = 0
