@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import nn
 
+from aresbench.attacks import geometry
 from aresbench.attacks.base import Attack, State
 from aresbench.attacks.load import make_attack
 from aresbench.core.errors import SpecError
-from aresbench.engine.driver import Driver, Job, run_attack
+from aresbench.engine.driver import Driver, Job, _eight_bits, run_attack
 from aresbench.engine.prepare import prepared
 
 
@@ -314,10 +315,25 @@ def test_a_break_is_asked_about_in_eight_bits_too():
     x[1] = 128 / 255
     with prepared(Plane(), x) as model:
         driver = Driver(model, make_attack("fgsm"), x, ZERO[:2], ["a", "b"], norm="linf", rounding=True)
-        # 130 → 126.6 is a break and rounds to 127, still one; 128 → 127.4 as well, inside only by the larger budget
+        # 130 → 126.6 is a break and rounds to 127, still one; 128 → 127.4 rounds to 127, which is outside, so that
+        # only 128 itself is left
         found = {f.job.row: f for group in driver.run(deque([Job(0, 3.4 / 255), Job(1, 0.6 / 255)])) for f in group}
     assert found[0].broken
     assert found[1].broken
     assert found[0].rounded == pytest.approx(3 / 255, abs=1e-6)
-    assert found[1].rounded == pytest.approx(1 / 255, abs=1e-6)
+    assert found[1].rounded == float("inf")
     assert found[0].forwards == found[1].forwards == 4, "start, step, the judge, and once more in eight bits"
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 12.75 / 255), ("linf", 4 / 255), ("linf", 1.0), ("l2", 0.5)])
+def test_eight_bits_are_looked_for_inside_the_budget(norm, eps):
+    streams = torch.Generator().manual_seed(0)
+    x0 = torch.randint(0, 256, (20, 3, 4, 4), generator=streams) / 255
+    step = torch.randn(x0.shape, generator=streams)
+    x = geometry.project(x0 + (step.sign() if norm == "linf" else step) * eps, x0, torch.full((20,), eps), norm)
+    rounded = _eight_bits(x, x0, torch.full((20,), eps), norm)
+    torch.testing.assert_close(rounded * 255, (rounded * 255).round(), rtol=0, atol=1e-4)
+    assert (geometry.distance(rounded, x0, norm) <= geometry.allowance(torch.tensor(eps))).all()
+    assert ((rounded - x).abs() <= 1 / 255 + 1e-6).all()
+    if eps == 4 / 255:  # whole grey levels lose nothing
+        torch.testing.assert_close(rounded, x, rtol=0, atol=1e-6)

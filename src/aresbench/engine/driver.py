@@ -283,14 +283,17 @@ class Driver:
         book.confirmed[at] = sure
         book.doubted[at] |= ~sure
 
-    def _round(self, book: Ledger, rows: Tensor) -> None:
-        """Do the confirmed breaks survive being stored in 8 bits? ``rows`` are the images' places in ``x``."""
+    def _round(self, book: Ledger, jobs: Sequence[Job]) -> None:
+        """Do the confirmed breaks survive being stored in 8 bits?"""
+        rows = torch.tensor([job.row for job in jobs])
+        eps = torch.tensor([job.eps for job in jobs], dtype=torch.float32, device=book.best.device)
         for at in book.confirmed.nonzero().squeeze(1).split(self.batch):
-            x = (book.best[at] * 255).round_().div_(255)
+            x0 = self.model.place(self.x[rows[at.cpu()]])
+            x = _eight_bits(book.best[at], x0, eps[at], self.norm)
             goal = (self.y if self.target is None else self.target)[rows[at.cpu()]].to(x.device)
             logits = self.model.confirm(x)
             fooled = (logits.argmax(1) == goal) == (self.target is not None)
-            distance = geometry.distance(x, self.model.place(self.x[rows[at.cpu()]]), self.norm)
+            distance = geometry.distance(x, x0, self.norm)
             book.rounded[at] = torch.where(fooled & torch.isfinite(logits).all(1), distance, torch.inf)
             book.forwards[at] += self.model.draws
 
@@ -300,7 +303,7 @@ class Driver:
         for other in leaving[1:]:
             book = book.concat(other)
         if self.rounding:
-            self._round(book, torch.tensor([flying[serial].row for serial in book.row.tolist()]))
+            self._round(book, [flying[serial] for serial in book.row.tolist()])
         facts = {
             name: getattr(book, name).tolist()
             for name in ("confirmed", "doubted", "lost", "margin", "distance", "rounded", *FINDINGS, *COUNTS)
@@ -321,6 +324,20 @@ class Driver:
                 )
             )
         return finished
+
+
+def _eight_bits(x: Tensor, x0: Tensor, eps: Tensor, norm: str) -> Tensor:
+    """``x`` in 8-bit values: the nearest, or, where those lie outside the budget, the next ones towards ``x0``.
+
+    A budget that is no whole number of grey levels (0.05 = 12.75/255) has its edge between two values, and under
+    L2 half of all nearest images lie a hair outside the ball.
+    """
+    levels = x * 255
+    nearest = levels.round() / 255
+    noise = 1e-4  # 3.99999 levels away is 4
+    inwards = torch.where(x >= x0, (levels + noise).floor(), (levels - noise).ceil()) / 255
+    outside = geometry.distance(nearest, x0, norm) > geometry.allowance(eps)
+    return torch.where(geometry.per_image(outside, x), inwards, nearest)
 
 
 def _verdict(confirmed: bool, doubted: bool, lost: bool) -> str:
