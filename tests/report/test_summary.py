@@ -268,6 +268,17 @@ def test_attacks_side_by_side_are_the_worst_case_of_each_step(maker):
     assert found["step", "2/255", ATTACKS[0]].curves[model].value.tolist() == [7 / 8] * 5
 
 
+def test_a_model_that_the_first_attack_breaks_altogether_has_a_worst_case_too(maker):
+    reading = several_attacks(maker)
+    tried = reading.attempts
+    chosen = reading.images.index[[0, 1, 7]]
+    fewer = Reading(reading.cell, frozenset(chosen))
+    assert set(fewer.attempts["attack"]) == {ATTACKS[0]} and len(tried) > len(fewer.attempts)
+    found = {(p.axis, p.eps, p.attack): p for p in summarise([fewer]).sections[0].progress}
+    (curve,) = found["step", "4/255", ""].curves.values()
+    assert (3 * curve.value).round(6).tolist() == [2, 1, 1, 0, 0]
+
+
 def test_accuracy_in_8_bits_counts_only_breaks_that_survive_rounding(maker):
     reading = several_attacks(maker)
     scores = measures(reading)

@@ -27,6 +27,7 @@ SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down"
 GREY, FAINT = "#8a94a3", "#c9d2dc"
 
 HEIGHT, SMALL = 330, 190
+CROWD = 24  # budgets up to which each point is marked
 LONG = 200  # steps or queries from which on their axis is logarithmic
 ACCURACY, SUCCESS = "accuracy under attack", "attack success rate"
 FOLLOW = "follow"  # models picked in another figure
@@ -70,12 +71,14 @@ def epsilon_chart(
     x = alt.X(
         "place:Q",
         title=f"{NORM_NAMES.get(norm, norm)} budget ε ({scale})",
-        axis=alt.Axis(values=[place[b] for b in budgets], labelExpr=labels, labelOverlap="greedy", grid=False),
+        axis=alt.Axis(
+            values=[place[b] for b in budgets], labelExpr=labels, labelOverlap="greedy", labelSeparation=8, grid=False
+        ),
         scale=alt.Scale(nice=False, zero=False, padding=14),
     )
     pins = [{"place": place[b]} for b in pinned if b in place]
     layers = [alt.Chart(_data(pins)).mark_rule(strokeDash=[2, 4], color=GREY).encode(x=x)] if pins else []
-    layers += _lines(rows, x, models, title, [("budget", "budget ε")])
+    layers += _lines(rows, x, models, title, [("budget", "budget ε")], points=len(budgets) <= CROWD)
     return _finish(alt.layer(*layers), HEIGHT, f"{title.capitalize()} against the budget, one line for each model.")
 
 
@@ -107,8 +110,7 @@ def progress_chart(records: Sequence[Record], axis: str, models: Sequence[str]) 
     long = max((r[axis] for r in records), default=0) > LONG
     x = alt.X(
         f"{axis}:Q",
-        title={"step": "attack step", "query": "queries (forward passes) of an attack"}[axis]
-        + (" (logarithmic)" if long else ""),
+        title={"step": "attack step", "query": "queries"}[axis] + (" (logarithmic)" if long else ""),
         axis=alt.Axis(grid=False, tickMinStep=1, format="~s"),
         scale=alt.Scale(nice=False, type="symlog") if long else alt.Scale(nice=False),
     )

@@ -46,6 +46,11 @@ def is_ladder(reading: Reading) -> bool:
     return reading.plain_adversary and len(reading.rungs) >= LADDER
 
 
+def norms(found: Iterable[str]) -> list[str]:
+    """Each norm once, L∞ before the others."""
+    return sorted(set(found), key=lambda norm: (norm != "linf", norm))
+
+
 def rungs_of(readings: Iterable[Reading]) -> list[str]:
     """The texts of all budgets above zero, rising, each size once."""
     sizes = {parse_fraction(t): t for r in readings for t in r.rungs}
@@ -61,7 +66,7 @@ def clean_readings(group: Iterable[Reading]) -> list[Reading]:
 def epsilon_curves(models: Mapping[str, Sequence[Reading]]) -> tuple[Curves, ...]:
     everyone = [r for group in models.values() for r in group]
     found = []
-    for norm in dict.fromkeys(r.norm for r in everyone if is_ladder(r)):
+    for norm in norms(r.norm for r in everyone if is_ladder(r)):
         tasks = dict.fromkeys(r.name for r in everyone if r.plain_adversary and r.norm == norm)
         if len(tasks) > 1:
             found.append(_curve_set(models, norm, None))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from aresbench.core.budget import parse_fraction
 from aresbench.core.spec import parse_call
@@ -45,57 +46,71 @@ def progress(models: Mapping[str, Sequence[Reading]]) -> tuple[Progress, ...]:
     An image that needed no step here, because a smaller budget or an attack before this one had already
     broken it, counts as broken from the start: the curve of a later attack shows what it added.
     """
-    found: dict[tuple[str, str, str, str], tuple[dict[str, Curve], dict[str, Curve]]] = {}
+    found: dict[tuple[str, str, str, str], dict[str, _Run]] = {}
     for model, group in models.items():
         for reading in group:
             if not reading.plain_adversary or reading.attempts.empty:
                 continue
             for eps in reading.pinned:
                 for axis in AXES:
-                    for attack, first, top in _runs(reading, eps, axis):
-                        accuracy, success = found.setdefault((axis, reading.norm, eps, attack), ({}, {}))
-                        right, grid = reading.breaking.to_numpy() > 0, _grid(top)
-                        accuracy[model] = query_curve(first, right, grid)
-                        success[model] = query_curve(first, right, grid, success=True)
+                    for run in _runs(reading, eps, axis):
+                        found.setdefault((axis, reading.norm, eps, run.attack), {})[model] = run
     order = sorted(found, key=lambda k: (AXES.index(k[0]), k[1] != "linf", k[1], parse_fraction(k[2]), k[3] != ""))
-    return tuple(
-        Progress(axis, attack, norm, eps, *found[axis, norm, eps, attack]) for axis, norm, eps, attack in order
-    )
+    return tuple(_progress(*key, found[key]) for key in order)
 
 
-def _runs(reading: Reading, eps: str, axis: str) -> list[tuple[str, Floats, int]]:
-    """(attack, each image's first break, length of the run): the worst case first where there are several attacks."""
+def _progress(axis: str, norm: str, eps: str, attack: str, runs: Mapping[str, _Run]) -> Progress:
+    grid = _grid(max(run.length for run in runs.values()))
+    curves = {model: query_curve(run.first, run.right, grid) for model, run in runs.items()}
+    success = {model: query_curve(run.first, run.right, grid, success=True) for model, run in runs.items()}
+    return Progress(axis, attack, norm, eps, curves, success)
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """When an attack (``""``: any of them) first broke each image, NaN where it did not, and how long it runs."""
+
+    attack: str
+    first: Floats
+    right: NDArray[np.bool_]
+    length: int
+
+
+def _runs(reading: Reading, eps: str, axis: str) -> list[_Run]:
+    """Each attack of a task at one budget, the worst case over them first where there are several."""
     tried = reading.attempts
     runs = tried[tried["pinned"] & (tried["eps"] == eps) & (tried["start"] == "cold")]
     ids, breaking = reading.images.index, reading.breaking.to_numpy()
-    lost = (breaking > 0) & (breaking <= float(parse_fraction(eps)))
-    timed: dict[str, Floats] = {}
-    singles: list[tuple[str, Floats, int]] = []
-    for attack in map(str, reading.task.get("attacks") or ()):
+    right = breaking > 0
+    lost = right & (breaking <= float(parse_fraction(eps)))
+    attacks = [str(attack) for attack in reading.task.get("attacks") or ()]
+    timed: list[Floats] = []
+    singles: list[_Run] = []
+    for attack in attacks:
         mine = runs[runs["attack"] == attack]
         met = ids.isin(mine["id"])
-        if mine.empty or not (met | lost | (breaking == 0)).all():
+        if mine.empty or not (met | lost | ~right).all():
             continue  # it has not met every image (yet)
         first = mine.set_index("id")[f"first_{axis}"].astype(float).reindex(ids).to_numpy()
-        timed[attack] = first
-        singles.append((attack, np.where(lost & ~met, 0.0, first), _length(attack, mine, axis)))
-    if len(timed) < 2:
+        timed.append(first)
+        singles.append(_Run(attack, np.where(lost & ~met, 0.0, first), right, _length(attack, mine, axis)))
+    if len(attacks) < 2 or not (singles or lost[right].all()):
         return singles
-    first = earliest(list(timed.values()))
-    top = max(length for _, _, length in singles)
+    first = earliest([np.full(len(ids), np.nan), *timed])
+    length = max((run.length for run in singles), default=1)
     # Broken, and nobody knows when: before this budget was tried, or by a search that is not bound to it.
     unknown = lost & np.isnan(first)
-    first[unknown] = np.where(ids.isin(runs["id"])[unknown], top, 0)
-    return [("", first, top), *singles]
+    first[unknown] = np.where(ids.isin(runs["id"])[unknown], length, 0)
+    return [_Run("", first, right, length), *singles]
 
 
 def _length(attack: str, runs: pd.DataFrame, axis: str) -> int:
-    """How long a whole run is: in steps as planned, in queries as the longest one was."""
-    if axis == "query":
-        return max(1, int(runs["forwards"].max()))
+    """How long a whole run is: in steps as planned, in queries (and in steps where none are planned) as the longest."""
     planned = parse_call(attack).kwargs.get("steps", "")
+    if axis == "query" or not planned.isdigit():
+        return max(1, int(runs["forwards"].max()))
     seen = runs["first_step"].astype(float).max()
-    return max(1, int(planned) if planned.isdigit() else 0, 0 if np.isnan(seen) else int(seen))
+    return max(int(planned), 0 if np.isnan(seen) else int(seen))
 
 
 def _grid(top: int) -> list[int]:

@@ -27,7 +27,7 @@ from aresbench.metrics import (
 from aresbench.metrics.budgets import as_float
 from aresbench.metrics.resample import bootstrap_mean
 from aresbench.report.breakers import Outcome, outcomes
-from aresbench.report.curves import Curves, clean_readings, epsilon_curves, is_ladder, rungs_of, severity_curves
+from aresbench.report.curves import Curves, clean_readings, epsilon_curves, is_ladder, norms, rungs_of, severity_curves
 from aresbench.report.flags import Flag, collect_flags, flag_names
 from aresbench.report.progress import Progress, progress
 from aresbench.report.reading import (
@@ -216,7 +216,7 @@ def _columns(readings: list[Reading]) -> tuple[Column, ...]:
     if corruptions:
         hint = f"accuracy over {len(corruptions)} corruptions and severities, each counting the same"
         columns.append(Column("corruptions", "Corruptions", hint))
-    for norm in dict.fromkeys(r.norm for r in readings if is_ladder(r)):
+    for norm in norms(r.norm for r in readings if is_ladder(r)):
         hint = "area under the accuracy curve over its range of budgets: the mean accuracy under attack"
         columns.append(Column(f"area {norm}", f"Area {budget_label(norm, '').strip()}", hint))
     return tuple(columns)
