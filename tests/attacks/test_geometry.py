@@ -179,6 +179,37 @@ def test_an_l1_step_is_the_best_of_its_length_inside_the_box(edges):
         assert np.abs(change).sum() <= step[i] * (1 + 1e-6) + 1e-7
 
 
+def test_keeping_the_worthiest_values_puts_all_others_back_to_the_bit():
+    x0, draw = images(7)
+    x = torch.rand(x0.shape, generator=draw)
+    x[:, 1] = x0[:, 1]  # two thirds of the values differ
+    worth = torch.randn(x.shape, generator=draw)
+    count = torch.tensor([0.0, 1.0, 3.5, 20.0, 69.0, 70.0, torch.inf])
+    for memory in (torch.contiguous_format, torch.channels_last):
+        kept = geometry.keep_(x.clone(memory_format=memory), x0, count, worth)
+        assert torch.equal(geometry.distance(kept, x0, "l0"), count.floor().clamp_max(70))
+        stay = kept != x0
+        assert torch.equal(kept[stay], x[stay])
+        for k in range(1, 6):
+            back = (x[k] != x0[k]) & ~stay[k]
+            assert not back.any() or worth[k][stay[k]].min() >= worth[k][back].max()
+    largest = geometry.project(2 * x - 0.5, x0, count, "l0")
+    assert (geometry.distance(largest, x0, "l0") <= count).all()
+    assert largest.min() >= 0 and largest.max() <= 1
+    assert torch.equal(geometry.project(largest, x0, count, "l0"), largest)
+
+
+def test_fewest_counts_the_values_a_linear_function_needs():
+    x, draw = images(40)
+    w = torch.randn(x.shape, generator=draw)
+    rise = 12 * torch.rand(40, generator=draw)
+    rise[0] = 1e4
+    gains = np.sort((w.abs() * torch.where(w > 0, 1 - x, x)).flatten(1).double().numpy(), axis=1)[:, ::-1].cumsum(1)
+    wanted = [min(int((row < goal).sum()) + 1, 105) for row, goal in zip(gains, rise.double().numpy(), strict=True)]
+    assert geometry.fewest(x, w, rise).tolist() == wanted
+    assert geometry.fewest(x, w * 0, rise).tolist() == [105] * 40
+
+
 def test_a_sparse_step_moves_the_steepest_values_by_the_same_amount():
     x, draw = images(4, edges=False)
     gradient = torch.randn(x.shape, generator=draw)
@@ -278,7 +309,7 @@ def test_norms_without_a_projection_are_refused():
     x0, _ = images(2)
     eps = torch.ones(2)
     for call in (
-        lambda: geometry.project(x0, x0, eps, "l0"),
+        lambda: geometry.project(x0, x0, eps, "l3"),
         lambda: geometry.ascend(x0, x0, eps, "l0"),
         lambda: geometry.uniform_start(x0, eps, "l0", streams(2)),
         lambda: geometry.surface_start(x0, eps, "l0", streams(2)),

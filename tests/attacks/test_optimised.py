@@ -1,4 +1,4 @@
-"""Attacks that weigh distance against the lead: beside exact answers, and beside other libraries at equal budgets."""
+"""Minimal-norm attacks by optimisation: beside exact answers, and beside other libraries at equal budgets."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import nn
 
 from aresbench.attacks import geometry
 from aresbench.attacks.cw import CW
+from aresbench.attacks.fmn import FMN
 from aresbench.core.errors import SpecError
 from aresbench.data.base import load_images
 from aresbench.data.load import load_dataset
@@ -22,6 +23,7 @@ from aresbench.ops.random import Streams
 # adv-lib imports a plotting server that its attacks do not need
 sys.modules.setdefault("visdom", ModuleType("visdom"))
 from adv_lib.attacks import carlini_wagner_l2, carlini_wagner_linf  # noqa: E402
+from adv_lib.attacks import fmn as advlib_fmn  # noqa: E402
 
 INF = float("inf")
 ORDER = {"linf": INF, "l2": 2, "l1": 1, "l0": 0}
@@ -202,6 +204,47 @@ def test_cw_comes_nearer_than_advlib(committed, run, norm):
     assert np.isfinite(mine).all()
     assert np.median(mine) <= np.median(theirs)
     assert (mine <= theirs * 1.01).mean() >= 0.95
+
+
+# -- FMN under L1 and L0 (under L∞ and L2 beside the bounded attacks) -------------------------
+
+
+@pytest.mark.parametrize("edges", [False, True], ids=["box inactive", "box active"])
+def test_fmn_finds_the_nearest_break_under_l1(linear, run, edges):
+    model, x, y = linear(edges=edges)
+    ratio = search(run, model, FMN(), x, y, "l1") / nearest(model, x, y, "l1")
+    assert ratio.min() >= 1 - 1e-5
+    assert ratio.max() <= 1.02
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_fmn_finds_the_fewest_values_that_break(linear, run, classes):
+    model, x, y = linear(classes=classes, edges=True)
+    more = search(run, model, FMN(), x, y, "l0") - nearest(model, x, y, "l0")
+    assert more.min() >= 0
+    assert (more == 0).mean() >= 0.9
+    assert more.max() <= 1
+
+
+@pytest.mark.parametrize("norm", ["l1", "l0"])
+def test_fmn_finds_the_nearest_break_of_a_small_network(bent, run, norm):
+    model, x, y, exact = bent
+    ratio = search(run, model, FMN(), x, y, norm) / exact[norm]
+    assert ratio.min() >= (0.96 if norm == "l1" else 1)
+    assert (ratio <= 1.02).mean() >= 0.8  # where the image's own side of a bend is not the break's, it may go astray
+
+
+@pytest.mark.parametrize("norm", ["l1", "l0"])
+def test_fmn_comes_as_near_as_advlib(committed, run, norm):
+    model, x, y = committed
+    theirs = peer_distance(model, x, y, advlib_fmn(model, x, y, norm=ORDER[norm], steps=60), norm)
+    mine = search(run, model, FMN(steps=60), x, y, norm)
+    assert np.isfinite(mine).all()
+    assert np.median(mine) <= np.median(theirs) * 1.01
+    if norm == "l1":
+        assert (mine <= theirs * 1.02).mean() >= 0.9
+    else:
+        assert mine.mean() <= 0.95 * theirs.mean()
 
 
 # -- settings ---------------------------------------------------------------------------------

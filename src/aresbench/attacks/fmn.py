@@ -51,9 +51,15 @@ class FMN(Attack):
     break the ball grows by at least ``gamma`` a step. Where the estimate is exact, or the box cuts the ball,
     the search otherwise ends just before the boundary.
 
+    Under L0, which counts values (a pixel has three), the ball holds a whole number of them and changes by at
+    least one. The paper begins with one value, steps by a gradient of L2 length alpha and keeps the largest
+    changes; here the linear estimate sizes the first ball as under the other norms, the largest slope moves by
+    alpha, and those changes stay that the lead would lose most by: a value near the edge of the box has a
+    large slope but little to give.
+
     Args:
         steps: number of updates; at most steps + 1 forward and steps backward passes per image.
-        alpha: first step length, measured in L2 whatever the norm; falls to a hundredth of it.
+        alpha: first step length, measured in L2 (under L0 in L∞); falls to a hundredth of it.
         gamma: first relative change of the radius; falls to 0.001.
     """
 
@@ -61,7 +67,7 @@ class FMN(Attack):
     alpha: float = 1.0
     gamma: float = 0.05
 
-    norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
+    norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1", "l0")
     access: ClassVar[str] = "gradient"
     kind: ClassVar[str] = "minimal"
     revision: ClassVar[int] = 1
@@ -102,15 +108,26 @@ class FMN(Attack):
         cosine = 0.5 + 0.5 * torch.cos(s.t * (math.pi / self.steps))
         alpha = self.alpha * (ALPHA_FINAL + (1 - ALPHA_FINAL) * cosine)
         gamma = GAMMA_FINAL + (self.gamma - GAMMA_FINAL) * cosine
-        estimate = loss.abs() / geometry.dual_size(gradient, norm).clamp_min(1e-12)
-        shrunk = torch.minimum(s.radius * (1 - gamma), nearest)
-        grown = s.radius * (1 + gamma)
+        if norm == "l0":
+            estimate = geometry.fewest(s.x, gradient, loss.abs())
+            shrunk = torch.minimum(s.radius - 1, (s.radius * (1 - gamma)).floor()).minimum(nearest - 1).clamp_min(0)
+            grown = torch.maximum(s.radius + 1, (s.radius * (1 + gamma)).floor())
+        else:
+            estimate = loss.abs() / geometry.dual_size(gradient, norm).clamp_min(1e-12)
+            shrunk = torch.minimum(s.radius * (1 - gamma), nearest)
+            grown = s.radius * (1 + gamma)
         boundary = torch.where(s.t < PATIENCE, at + estimate, torch.maximum(at + estimate, grown))
         grown = torch.where(found, grown, boundary)
         radius = torch.fmin(torch.where(reached, shrunk, grown), s.cap)  # fmin: a NaN estimate becomes the cap
 
-        moved = geometry.ascend(s.x, gradient, alpha, "l2")
-        x = geometry.stretch_(moved, x0, radius, norm)
+        if norm == "l0":
+            peak = geometry.size(gradient, "linf")
+            scale = torch.where(peak > 0, alpha / peak, 0.0).clamp_max(1e38)
+            moved = torch.addcmul(s.x, gradient, geometry.per_image(scale, gradient)).clamp_(0, 1)
+            x = geometry.keep_(moved, x0, radius, worth=gradient * (moved - x0))
+        else:
+            moved = geometry.ascend(s.x, gradient, alpha, "l2")
+            x = geometry.stretch_(moved, x0, radius, norm)
         return FMNState(s.t, x=x, radius=radius, cap=s.cap, nearest=nearest, found=found)
 
     def finish(self, problem: Problem, state: FMNState) -> None:

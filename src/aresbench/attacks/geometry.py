@@ -94,7 +94,7 @@ def project_(x: Tensor, x0: Tensor, eps: Tensor, norm: str) -> Tensor:
     Args:
         x, x0: [N, C, H, W].
         eps: [N]; at 0 the result is ``x0`` to the bit.
-        norm: ``linf``, ``l2``, ``l1`` (the nearest point of ball and box together) or ``l0`` (the largest changes stay).
+        norm: ``linf``, ``l2``, ``l1`` (the nearest point of ball and box together) or ``l0`` (the largest changes).
     """
     if norm == "l1":
         return x.copy_(_shrunk(x, x0, eps))
