@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -20,6 +21,7 @@ from aresbench.engine.campaign import Campaign
 from aresbench.engine.driver import COUNTS, FINDINGS, Finished
 from aresbench.engine.ladder import Attempt, breaking_rung
 from aresbench.engine.prepare import OwnRandomState, Prepared, prepared
+from aresbench.engine.transfer import surrogates
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ def attack(
     ids: Sequence[str] | None = None,
     device: torch.device | str | None = None,
     batch: int | None = None,
+    surrogate: nn.Module | Sequence[nn.Module] | None = None,
     **settings: object,
 ) -> Attacked:
     """Search the neighbourhood of images for ones that the model gets wrong.
@@ -97,10 +100,14 @@ def attack(
         ids: one text per image that keys its draws; default: a hash of its pixels.
         device: where to run; default: where the model is.
         batch: images in flight; default: what suits the machine.
+        surrogate: a transfer attack: the search sees only this model, or the mean logits of several, and makes
+            all its steps; ``model`` is asked once at the end. ``forwards`` then counts what ``model`` was asked,
+            ``backwards`` is 0, and counts of bad gradients are the surrogate's.
 
     Raises:
         DataError: images or labels of the wrong shape, type or range.
         SpecError: unknown attack, setting or norm.
+        ModelError: a model that cannot take the images, or a surrogate of other classes.
 
     Example:
         >>> out = aresbench.attack(model, x, y, "pgd(steps=50)", "linf:[1,2,4,8]/255")
@@ -115,9 +122,16 @@ def attack(
     target = None if target is None else target.detach().cpu().long()
     names = list(ids) if ids is not None else pixel_ids(x)
     where = torch.device(device) if device is not None else next((p.device for p in model.parameters()), "cpu")
-    with prepared(model, x, device=where) as ready:
+    with ExitStack() as stack:
+        ready = stack.enter_context(prepared(model, x, device=where))
+        seen = None
+        if surrogate is not None:
+            others = [surrogate] if isinstance(surrogate, nn.Module) else surrogate
+            seen = stack.enter_context(surrogates(others, x, ready))
         correct = _right(ready, x, y, target, batch, seed)
-        campaign = Campaign(ready, adversary, attacks, x, y, names, target=target, seed=seed, batch=batch)
+        campaign = Campaign(
+            ready, adversary, attacks, x, y, names, target=target, seed=seed, batch=batch, surrogate=seen
+        )
         rows = correct.nonzero().squeeze(1).tolist()
         attempts: dict[int, list[Finished]] = {row: [] for row in rows}
         for group in campaign.run(rows):

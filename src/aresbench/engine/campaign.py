@@ -12,6 +12,7 @@ from aresbench.core.threat import Adversary
 from aresbench.engine.driver import Driver, Finished, Job
 from aresbench.engine.ladder import Attempt, Move, next_move
 from aresbench.engine.prepare import Prepared
+from aresbench.engine.transfer import Transfer
 
 Group = list[tuple[Finished, Move]]
 
@@ -24,6 +25,7 @@ class Campaign:
         adversary: ladder and attacks, ensembles already taken apart.
         attacks: its attacks and its bound by their spec texts.
         x, y, ids, target, seed, batch, rounding: as in ``Driver``.
+        surrogate: what the attacks see instead of ``model``, which then only judges.
     """
 
     def __init__(
@@ -39,8 +41,9 @@ class Campaign:
         seed: int = 0,
         batch: int | None = None,
         rounding: bool = False,
+        surrogate: Prepared | None = None,
     ) -> None:
-        self.model, self.adversary, self.attacks = model, adversary, attacks
+        self.model, self.adversary, self.attacks, self.surrogate = model, adversary, attacks, surrogate
         self.x, self.y, self.ids, self.target = x, y, ids, target
         self.seed, self.batch, self.rounding = seed, batch, rounding
         self.minimal = frozenset(spec for spec, attack in attacks.items() if attack.kind == "minimal")
@@ -80,20 +83,7 @@ class Campaign:
 
     def _drive(self, spec: str, queue: deque[tuple[int, Move]]) -> Iterator[Group]:
         """Run one attack until its queue is empty; what the consumer enqueues meanwhile joins the batch."""
-        driver = Driver(
-            self.model,
-            self.attacks[spec],
-            self.x,
-            self.y,
-            self.ids,
-            norm=self.adversary.ladder.norm,
-            goal="minimise" if spec in self.minimal else "break",
-            target=self.target,
-            seed=self.seed,
-            batch=self.batch,
-            component=spec,
-            rounding=self.rounding,
-        )
+        driver = self._driver(spec)
         jobs: deque[Job] = deque()
         moves: dict[tuple[int, str], Move] = {}
 
@@ -107,3 +97,35 @@ class Campaign:
         for group in driver.run(jobs):
             yield [(finished, moves.pop((finished.job.row, finished.job.label))) for finished in group]
             refill()
+
+    def _driver(self, spec: str) -> Driver | Transfer:
+        attack, norm = self.attacks[spec], self.adversary.ladder.norm
+        if self.surrogate is not None:
+            return Transfer(
+                self.model,
+                self.surrogate,
+                attack,
+                self.x,
+                self.y,
+                self.ids,
+                norm=norm,
+                target=self.target,
+                seed=self.seed,
+                batch=self.batch,
+                component=spec,
+                rounding=self.rounding,
+            )
+        return Driver(
+            self.model,
+            attack,
+            self.x,
+            self.y,
+            self.ids,
+            norm=norm,
+            goal="minimise" if spec in self.minimal else "break",
+            target=self.target,
+            seed=self.seed,
+            batch=self.batch,
+            component=spec,
+            rounding=self.rounding,
+        )
