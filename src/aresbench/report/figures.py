@@ -150,6 +150,8 @@ def _progress(shelf: _Shelf, axis: str, runs: Sequence[Progress], models: Sequen
         f"run. A curve that is still falling at the end says that more {last} would lower the number. Images that a "
         "smaller budget or an earlier attack had already broken count as broken from the start."
     )
+    if axis == "step":
+        text += " Curves over queries have their own figures where a step takes more than one."
     group = _group(f"Accuracy against attack {last}", text, shelf.table(last, rows), figures, small=True)
     group["more"], group["more_title"] = more, "Each attack alone"
     return group

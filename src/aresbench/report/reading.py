@@ -122,8 +122,8 @@ class Reading:
         rungs = np.array([as_float(rung) for rung in self.rungs])
         # A break counts for its own budget and, with the judge's tolerance, for every rung at or above its distance.
         above = np.searchsorted(rungs * (1 + 1e-6) + 1e-7, tried["distance"].to_numpy())
-        own = tried["eps"].map(lambda eps: as_float(eps) if eps else np.inf).to_numpy(dtype=float)
-        reach = np.fmin(own, np.append(rungs, np.inf)[above])
+        own = tried["eps"].map({eps: as_float(eps) if eps else np.inf for eps in tried["eps"].unique()})
+        reach = np.fmin(own.to_numpy(dtype=float), np.append(rungs, np.inf)[above])
         if tried["survives_rounding"].isna()[np.isfinite(reach)].any():
             return None
         kept = tried["survives_rounding"].fillna(False).to_numpy(dtype=bool)
