@@ -14,11 +14,13 @@ __version__ = "0.1.0"
 # name → (module, attribute). `report` is not here: the room `aresbench.report` is itself callable.
 _DOORS: dict[str, tuple[str, str]] = {
     "AresError": ("aresbench.core.errors", "AresError"),
+    "Bpda": ("aresbench.models.defences", "Bpda"),
     "Classifier": ("aresbench.models.classifier", "Classifier"),
     "Task": ("aresbench.core.suite", "Task"),
     "attack": ("aresbench.engine.attack", "attack"),
     "compare": ("aresbench.report.compare", "compare"),
     "corrupt": ("aresbench.corruptions.load", "corrupt"),
+    "defend": ("aresbench.models.defences", "defend"),
     "evaluate": ("aresbench.engine.evaluate", "evaluate"),
     "load_dataset": ("aresbench.data.load", "load_dataset"),
     "load_model": ("aresbench.models.load", "load_model"),
@@ -35,6 +37,8 @@ if TYPE_CHECKING:  # for editors and type checkers
     from aresbench.engine.attack import attack as attack
     from aresbench.engine.evaluate import evaluate as evaluate
     from aresbench.models.classifier import Classifier as Classifier
+    from aresbench.models.defences import Bpda as Bpda
+    from aresbench.models.defences import defend as defend
     from aresbench.models.load import load_model as load_model
     from aresbench.report.compare import compare as compare
 

@@ -131,6 +131,23 @@ def test_an_attack_that_has_not_converged_disagrees_with_itself(cell):
     assert "logit-scale-matters" in flags or "starts-disagree" in flags
 
 
+@pytest.mark.parametrize(
+    ("defence", "expected"),
+    [
+        ("jpeg(gradient=none)", BLIND | {"transfer-beats-white-box"}),
+        ("jpeg", set()),
+        ("bit-depth(bits=3, gradient=none)", BLIND | {"transfer-beats-white-box"}),
+        ("bit-depth(bits=3)", set()),
+    ],
+)
+def test_input_defences_are_doubted_where_their_gradient_is_missing(cell, defence, expected):
+    assert doubts(cell(f"samples:digits-plain + {defence}", n=24)[1]) == expected
+
+
+def test_a_randomised_defence_is_named_so(cell):
+    assert "not-deterministic" in doubts(cell("samples:digits-plain + resize-pad", n=24)[1])
+
+
 HONEST = [
     ("samples:digits-plain", "adversary(linf, [0.01, 0.02, 0.03, 0.05, 0.1], pgd(steps=20))"),
     ("samples:digits-plain", "adversary(l2, [0.5, 1], apgd-ce(steps=20))"),

@@ -12,7 +12,7 @@ from aresbench.core.registry import SINGULAR, Card, card, find, table
 from aresbench.core.spec import parse_call
 from aresbench.core.suite import load_suite, suite_names
 
-KINDS = ("models", "attacks", "corruptions", "datasets", "suites")
+KINDS = ("models", "attacks", "corruptions", "datasets", "defences", "suites")
 WORDS = {**SINGULAR, "suites": "suite"}
 
 
@@ -59,7 +59,8 @@ def locate(thing: str, kind: str | None = None) -> tuple[str, str]:
     known = [n for k in kinds for n in names(k)]
     raise UnknownName(
         f"there is no {WORDS[kind] if kind else 'component'} called {name!r}",
-        did_you_mean(name, known) or "`aresbench list attacks` (models, corruptions, datasets, suites) shows them all",
+        did_you_mean(name, known)
+        or "`aresbench list attacks` (models, corruptions, datasets, defences, suites) shows them all",
     )
 
 
@@ -83,6 +84,9 @@ def _calls(found: Card) -> list[str]:
     if found.kind == "datasets":
         spec = found.facts.get("example", found.name)
         return [f'ab.load_dataset("{spec}")', f"aresbench run MODEL --suite SUITE --data {spec}"]
+    if found.kind == "defences":
+        guarded = f"samples:digits-plain + {found.name}"
+        return [f'ab.defend(model, "{found.name}")', *model_calls(guarded)]
     return model_calls(found.facts.get("example", f"{found.name}:NAME"))
 
 

@@ -3,8 +3,8 @@
 A line maps a name to ``module:object``: a class, or an object of a class of the same module, with
 other settings and a text of its own beneath it. Nothing is imported until it is used: lists and cards
 are read from the source text. Installed packages add their own lines through entry points of the
-groups ``aresbench.attacks``, ``aresbench.corruptions``, ``aresbench.datasets`` and
-``aresbench.models``.
+groups ``aresbench.attacks``, ``aresbench.corruptions``, ``aresbench.datasets``,
+``aresbench.defences`` and ``aresbench.models``.
 """
 
 from __future__ import annotations
@@ -69,6 +69,11 @@ TABLES: dict[str, dict[str, str]] = {
         "cifar10": "aresbench.data.cifar:CIFAR10",
         "fashion-mnist": "aresbench.data.fashion_mnist:FashionMNIST",
     },
+    "defences": {
+        "jpeg": "aresbench.models.defences:Jpeg",
+        "bit-depth": "aresbench.models.defences:BitDepth",
+        "resize-pad": "aresbench.models.defences:ResizePad",
+    },
     "models": {
         "samples": "aresbench.models.sources.samples:SamplesSource",
         "timm": "aresbench.models.sources.timm:TimmSource",
@@ -77,7 +82,13 @@ TABLES: dict[str, dict[str, str]] = {
     },
 }
 
-SINGULAR = {"attacks": "attack", "corruptions": "corruption", "datasets": "dataset", "models": "model source"}
+SINGULAR = {
+    "attacks": "attack",
+    "corruptions": "corruption",
+    "datasets": "dataset",
+    "defences": "defence",
+    "models": "model source",
+}
 
 
 @dataclass(frozen=True)

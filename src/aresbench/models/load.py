@@ -22,7 +22,8 @@ def load_model(spec: str, **options: Any) -> Classifier:
     Args:
         spec: ``samples:efficientnet-lite0``, ``timm:resnet50.a1_in1k``, ``./mine.py:factory``,
             ``package.module:factory`` or ``weights.safetensors?arch=timm:resnet50``. Options follow a
-            ``?`` and are joined by ``&``.
+            ``?`` and are joined by ``&``. Input defences follow, each after a `` + ``:
+            ``samples:digits-plain + jpeg(quality=75)``.
         options: the same options as keywords: ``load_model("w.pt", arch="timm:resnet50")``.
 
     Raises:
@@ -30,6 +31,7 @@ def load_model(spec: str, **options: Any) -> Classifier:
         SpecError: the text cannot be read, or an option is unknown or given twice.
         ModelError: the model is there and cannot be loaded, or is no classifier.
     """
+    spec, *defences = spec.split(" + ")
     body, given = _split(spec)
     for key, value in given.items():
         if key in options:
@@ -42,7 +44,13 @@ def load_model(spec: str, **options: Any) -> Classifier:
             f"{scheme} is not a model source", "it must be a subclass of aresbench.models.sources.base.Source"
         )
     check_options(source, body, options)
-    return source.load(rest, options)
+    model = source.load(rest, options)
+    if defences:
+        from aresbench.models.defences import defend
+
+        for defence in defences:
+            model = defend(model, defence)
+    return model
 
 
 def _split(spec: str) -> tuple[str, dict[str, Any]]:
