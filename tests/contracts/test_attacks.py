@@ -19,6 +19,7 @@ from aresbench.data.base import load_images
 from aresbench.data.load import load_dataset
 from aresbench.engine.driver import Driver, Job, run_attack
 from aresbench.engine.prepare import prepared
+from aresbench.engine.problem import NOISE, EngineProblem
 from aresbench.models.load import load_model
 
 SIZES = {"linf": 0.1, "l2": 2.0, "l1": 20.0, "l0": 30.0}
@@ -29,6 +30,8 @@ def short(name):
     """The attack with few steps: contracts hold after any number of them."""
     attack = make_attack(name)
     few = {"steps": 12, "queries": 12, "targets": 3}
+    if attack.access == "label":
+        few["queries"] = 40  # a dozen are spent on the way to the boundary
     for f in fields(attack):
         if f.name in few:
             attack = replace(attack, **{f.name: min(getattr(attack, f.name), few[f.name])})
@@ -226,6 +229,48 @@ def test_blind_models_are_never_broken_and_nan_never_spreads(name, norm, kind):
     if attack.access == "gradient":
         counted = out.zero_gradients if kind is Constant else out.nan_gradients
         assert (counted > 0).all()
+
+
+class OnlyTheClass(nn.Module):
+    """A model's answers with everything taken out of them but the class; no class where none leads beyond noise."""
+
+    def __init__(self, model, scale):
+        super().__init__()
+        self.model, self.scale = model, scale
+
+    def forward(self, x):
+        logits = self.model(x)
+        if self.scale is None:
+            return logits
+        first, second = logits.topk(2, dim=1).values.unbind(1)
+        leads = first - second > NOISE * logits.abs().amax(1)
+        return self.scale * leads[:, None] * nn.functional.one_hot(logits.argmax(1), logits.shape[1]).float()
+
+
+@pytest.mark.parametrize(("name", "norm"), [c for c in CASES if make_attack(c[0]).access == "label"])
+def test_label_attacks_see_nothing_but_the_class(name, norm, plain, digits):
+    x, y, ids = (part[:20] for part in digits)
+    attack = short(name)
+    full, once, scaled = (drive(OnlyTheClass(plain, s), attack, x, y, ids, norm) for s in (None, 1.0, 7.0))
+    assert full.broken.float().mean() > 0.5
+    for bare in (once, scaled):
+        assert torch.equal(full.x_adv, bare.x_adv)
+        assert torch.equal(full.distance, bare.distance)
+        assert torch.equal(full.forwards, bare.forwards)
+        assert torch.equal(full.first_query, bare.first_query)
+
+
+@pytest.mark.parametrize(("name", "norm"), [c for c in CASES if make_attack(c[0]).access != "gradient"])
+def test_black_boxes_ask_for_no_gradient_and_for_no_more_than_their_queries(name, norm, plain, digits, monkeypatch):
+    def refuse(*_args, **_options):
+        raise AssertionError("a gradient was asked for")
+
+    monkeypatch.setattr(EngineProblem, "gradient", refuse)
+    x, y, ids = (part[:8] for part in digits)
+    attack = short(name)
+    out = drive(plain, attack, x, y, ids, norm)
+    assert (out.backwards == 0).all()
+    assert (out.forwards - out.broken.long() <= attack.queries).all()  # the judge asks once more about a break
 
 
 @every_attack

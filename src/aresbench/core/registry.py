@@ -52,6 +52,10 @@ TABLES: dict[str, dict[str, str]] = {
         "cw": "aresbench.attacks.cw:CW",
         "fab": "aresbench.attacks.fab:FAB",
         "fab-t": "aresbench.attacks.fab_t:FABT",
+        "boundary": "aresbench.attacks.boundary:Boundary",
+        "evolutionary": "aresbench.attacks.evolutionary:Evolutionary",
+        "hopskipjump": "aresbench.attacks.hopskipjump:HopSkipJump",
+        "rays": "aresbench.attacks.rays:RayS",
     },
     "corruptions": {
         "gaussian_noise": "aresbench.corruptions.noise:GaussianNoise",
