@@ -97,3 +97,17 @@ def test_a_task_parses_its_threat_and_names_itself():
     task = Task("digits", "corruption(fog, 3) + adversary(linf, 4/255, pgd)")
     assert task.threat.kind == "adversary"
     assert task.name == "fog 3 + pgd linf 4/255"
+
+
+def test_a_transfer_reads_back_and_names_its_surrogates():
+    for text in (
+        "transfer(linf, 16/255, mim(parts=[di(prob=0.7), ti]), from=timm:resnet50.a1_in1k)",
+        "corruption(fog, 3) + transfer(linf, [4/255*, 8/255], [mim, pgd], from=[samples:digits-plain, ./mine.py:make])",
+    ):
+        threat = parse_threat(text)
+        assert str(threat) == text
+        assert threat.kind == "adversary"
+        assert threat.adversary.bound == "none"
+    assert "from samples:digits-plain + ./mine.py:make" in threat.title
+    with pytest.raises(SpecError, match="surrogate"):
+        parse_threat("transfer(linf, 16/255, mim)")

@@ -19,6 +19,7 @@ from torch import nn
 
 import aresbench as ab
 from aresbench.core.errors import AresError, DataError, ModelError, SpecError, UnknownName
+from aresbench.data.base import load_images
 from aresbench.data.load import load_dataset
 from aresbench.engine.plan import make_plan
 from aresbench.models.classifier import Classifier
@@ -401,3 +402,29 @@ def test_attacks_that_look_for_the_nearest_break_stand_in_a_list_or_alone(tmp_pa
     )
     (cell,) = list(alone)
     assert set(cell.attempts["attack"]) == {"fmn(steps=15)"}, "no bound beside an attack that is one itself"
+
+
+def test_a_transfer_searches_on_the_surrogate_and_asks_the_model_once(tmp_path):
+    text = "transfer(linf, [0.1*, 0.2*], mim, from=samples:digits-robust)"
+    (reading,) = list(ab.evaluate("samples:digits-plain", [ab.Task("digits", text)], n=40, store=tmp_path))
+    attempts = reading.attempts
+    assert (attempts["backwards"] == 0).all(), "nobody sees the model's gradients"
+    assert (attempts["forwards"] <= 2).all(), "the judge, and once more in eight bits"
+    broken = attempts[attempts["verdict"] == "broken"]
+    assert 0 < len(broken) < len(attempts)
+    # The very images that the surrogate's own attack ends at.
+    data, plain = load_dataset("digits")[:40], load_model("samples:digits-plain")
+    x, _, _ = load_images(data, range(40), plain.preprocessing)
+    out = ab.attack(
+        plain, x, torch.tensor(data.labels), "mim", "linf:0.1", ids=data.ids,
+        surrogate=load_model("samples:digits-robust"),
+    )  # fmt: skip
+    at = attempts[attempts["eps"] == "0.1"]
+    ids = {data.ids[k] for k in out.broken.nonzero().flatten().tolist()}
+    assert set(at[at["verdict"] == "broken"]["id"]) == ids
+    with pytest.raises(SpecError, match="nearest break"):
+        ab.evaluate(
+            "samples:digits-plain",
+            [ab.Task("digits", "transfer(l2, 1, ddn, from=samples:digits-robust)")],
+            store=tmp_path,
+        )

@@ -1,4 +1,5 @@
-"""What may happen to an image: ``clean``, ``corruption(fog, 3)``, ``adversary(linf, 4/255, apgd-ce)``, or a sum."""
+"""What may happen to an image: ``clean``, ``corruption(fog, 3)``, ``adversary(linf, 4/255, apgd-ce)``,
+``transfer(linf, 16/255, mim, from=MODEL)``, or a sum."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from aresbench.core.errors import SpecError, did_you_mean
 from aresbench.core.registry import card, table
 from aresbench.core.spec import Call, parse_call, split_top
 
-KINDS = ("clean", "corruption", "adversary")
+KINDS = ("clean", "corruption", "adversary", "transfer")
 DEFAULT_BOUND = "fmn(steps=30)"
 
 
@@ -46,19 +47,24 @@ class Adversary:
         bound: the minimal-norm attack that opens the search between pins, or ``none`` (the search then
             halves the ladder instead). Dropped where every rung is pinned, and where the ladder is a search with
             an order of its own.
+        surrogates: of a transfer, the models that the attacks see in place of the one they are to fool (of
+            several the mean logits); such an adversary has no bound.
     """
 
     ladder: Ladder
     attacks: tuple[str, ...]
     bound: str = DEFAULT_BOUND
+    surrogates: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.unbounded:
             object.__setattr__(self, "bound", "none")
 
     def __str__(self) -> str:
-        attacks = self.attacks[0] if len(self.attacks) == 1 else "[" + ", ".join(self.attacks) + "]"
+        attacks = _listed(self.attacks)
         norm, _, sizes = str(self.ladder).partition(":")
+        if self.surrogates:
+            return f"transfer({norm}, {sizes}, {attacks}, from={_listed(self.surrogates)})"
         bound = "" if self.bound == DEFAULT_BOUND or self.unbounded else f", bound={self.bound}"
         return f"adversary({norm}, {sizes}, {attacks}{bound})"
 
@@ -69,15 +75,16 @@ class Adversary:
 
     @property
     def unbounded(self) -> bool:
-        """No bound opens the search, because nothing is searched or the search has an order of its own."""
-        return self.all_pinned or self.ladder.search is not None
+        """No bound opens the search: nothing is searched, the search has its own order, or nobody sees the model."""
+        return self.all_pinned or self.ladder.search is not None or bool(self.surrogates)
 
     @property
     def title(self) -> str:
         names = " + ".join(parse_call(a).name for a in self.attacks)
         rungs = [format_fraction(r) for r in self.ladder.marks]
         sizes = ", ".join(rungs) if self.all_pinned else f"{rungs[0]} … {rungs[-1]}"
-        return f"{names} {self.ladder.norm} {sizes}"
+        origin = f" from {' + '.join(self.surrogates)}" if self.surrogates else ""
+        return f"{names} {self.ladder.norm} {sizes}{origin}"
 
 
 @dataclass(frozen=True)
@@ -128,6 +135,8 @@ def parse_threat(text: str) -> Threat:
             corruptions.append(_corruption(call))
         elif call.name == "adversary":
             adversary = _adversary(call)
+        elif call.name == "transfer":
+            adversary = _transfer(call)
         else:
             raise SpecError(
                 f"there is no threat called {call.name!r}",
@@ -161,18 +170,40 @@ def _corruption(call: Call) -> Corruption:
 
 def _adversary(call: Call) -> Adversary:
     _no_more(call, 3, ("attacks", "bound"))
+    ladder, attacks = _ladder_and_attacks(call, "adversary(linf, 4/255, apgd-ce)")
+    return Adversary(ladder, attacks, canonical(call.kwargs.get("bound", DEFAULT_BOUND)))
+
+
+def _transfer(call: Call) -> Adversary:
+    _no_more(call, 3, ("attacks", "from"))
+    example = "transfer(linf, 16/255, mim, from=timm:resnet50.a1_in1k)"
+    ladder, attacks = _ladder_and_attacks(call, example)
+    surrogates = _unlisted(call.kwargs.get("from", ""))
+    if surrogates == [""]:
+        raise SpecError("a transfer needs a surrogate, on which its attacks search", f"e.g. {example}")
+    return Adversary(ladder, attacks, "none", tuple(surrogates))
+
+
+def _ladder_and_attacks(call: Call, example: str) -> tuple[Ladder, tuple[str, ...]]:
     if len(call.args) < 2:
-        raise SpecError("an adversary needs a norm, a budget and an attack", "e.g. adversary(linf, 4/255, apgd-ce)")
+        raise SpecError(f"{call.name}(…) needs a norm, a budget and an attack", f"e.g. {example}")
     if len(call.args) > 2 and "attacks" in call.kwargs:
         raise SpecError("the attacks of an adversary are given twice", "put several into one list: [apgd-ce, square]")
-    attacks = call.args[2] if len(call.args) > 2 else call.kwargs.get("attacks", "")
-    listed = split_top(attacks[1:-1], ",") if attacks.startswith("[") else [attacks]
+    listed = _unlisted(call.args[2] if len(call.args) > 2 else call.kwargs.get("attacks", ""))
     if listed == [""]:
-        raise SpecError("an adversary needs at least one attack", "e.g. adversary(linf, 4/255, apgd-ce)")
+        raise SpecError("an adversary needs at least one attack", f"e.g. {example}")
     for spec in listed:
         known_component("attacks", parse_call(spec).name)
-    bound = call.kwargs.get("bound", DEFAULT_BOUND)
-    return Adversary(ladder_of(call.args[0], call.args[1]), tuple(map(canonical, listed)), canonical(bound))
+    return ladder_of(call.args[0], call.args[1]), tuple(map(canonical, listed))
+
+
+def _unlisted(text: str) -> list[str]:
+    """The entries of ``[a, b]``, or the one text."""
+    return split_top(text[1:-1], ",") if text.startswith("[") else [text]
+
+
+def _listed(entries: tuple[str, ...]) -> str:
+    return entries[0] if len(entries) == 1 else "[" + ", ".join(entries) + "]"
 
 
 def canonical(spec: str) -> str:

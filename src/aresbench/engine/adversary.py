@@ -41,6 +41,11 @@ def arm(adversary: Adversary) -> Armed:
     made = [make(spec) for spec in adversary.attacks]
     attacks = {text: attack for part in made for text, attack in members(part, norm).items()}
     kinds = {attack.kind for attack in attacks.values()}
+    if adversary.surrogates and "minimal" in kinds:
+        raise SpecError(
+            "an attack that looks for the nearest break ends just beyond it, where another model sees nothing",
+            "transfer with an attack that uses the whole budget, e.g. mim",
+        )
     bound = adversary.bound
     if all(attack.access != "gradient" for attack in attacks.values()):
         bound = "none"  # a bound with gradients would grant a black-box adversary more than its access

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
@@ -24,6 +25,7 @@ from aresbench.engine.driver import Finished, batch_for
 from aresbench.engine.ladder import Attempt, Move, breaking_rung, within
 from aresbench.engine.plan import SHARD, Planned
 from aresbench.engine.prepare import OwnRandomState, Prepared, prepared
+from aresbench.engine.transfer import surrogates
 from aresbench.ops.random import Streams
 
 WINDOW_VALUES = 40_000_000  # float32 values of images held at once: 160 MB, 8 shards at 224 px
@@ -156,10 +158,16 @@ class _Worker:
         self.breaks: dict[int, dict[str, Finished]] = {}
 
     def run(self, advance: Callable[[int, str], None]) -> None:
-        with prepared(self.plan.model, self.x[:2], class_map=self.plan.class_map, device=self.device) as model:
+        plan = self.plan
+        with ExitStack() as stack:
+            model = stack.enter_context(prepared(plan.model, self.x[:2], class_map=plan.class_map, device=self.device))
             clean = self._judge_clean(model)
-            if self.plan.adversary is not None:
-                self.campaign = self._campaign(model, self.plan.adversary)
+            if plan.adversary is not None:
+                seen = None
+                if plan.surrogates:
+                    others, maps = zip(*plan.surrogates, strict=True)
+                    seen = stack.enter_context(surrogates(others, self.x, model, maps))
+                self.campaign = self._campaign(model, plan.adversary, seen)
                 self._attack(self.campaign, clean["correct"], advance)
             self._write(clean)
 
@@ -187,11 +195,20 @@ class _Worker:
 
     # -- the adversary ------------------------------------------------------------------------
 
-    def _campaign(self, model: Prepared, adversary: Adversary) -> Campaign:
+    def _campaign(self, model: Prepared, adversary: Adversary, surrogate: Prepared | None) -> Campaign:
         """The adversary's attempts on these images, with those that an interrupted run has journalled."""
         plan = self.plan
         campaign = Campaign(
-            model, adversary, plan.attacks, self.x, self.y, self.ids, seed=plan.seed, batch=self.batch, rounding=True
+            model,
+            adversary,
+            plan.attacks,
+            self.x,
+            self.y,
+            self.ids,
+            seed=plan.seed,
+            batch=self.batch,
+            rounding=True,
+            surrogate=surrogate,
         )
         place = {image_id: k for k, image_id in enumerate(self.ids)}
         for row in plan.cell.attempts().itertuples():

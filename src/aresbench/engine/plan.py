@@ -41,6 +41,7 @@ class Planned:
         corruptions: applied to each image first, in order.
         adversary: the task's, ensembles taken apart; ``None`` where there is none.
         attacks: spec text → attack, the adversary's own and its bound.
+        surrogates: of a transfer, the models its attacks see, each with its class map.
         fingerprint: of the model's weights, read once.
         store, description: where the rows go, and under what identity.
         missing: places in ``dataset`` whose rows are not there yet.
@@ -55,6 +56,7 @@ class Planned:
     corruptions: tuple[Corruption, ...]
     adversary: Adversary | None
     attacks: dict[str, Attack]
+    surrogates: tuple[tuple[Classifier, ClassMap], ...]
     fingerprint: str
     store: Store
     description: dict[str, Any]
@@ -173,7 +175,7 @@ def make_plan(
 
 
 class _Shelf:
-    """Datasets by spec, each listed once."""
+    """Datasets and surrogates by spec, each loaded once."""
 
     def __init__(
         self, data: str | Dataset | None, root: str | Path | None, n: int | None, balanced: bool, only: bool
@@ -182,6 +184,7 @@ class _Shelf:
         self.override = load_dataset(data, root) if isinstance(data, str) else data
         self.only = only or self.override is not None
         self._whole: dict[str, Dataset] = {}
+        self._surrogates: dict[str, Classifier] = {}
 
     def task_data(self, task: Task) -> Dataset:
         """The task's own dataset, whole."""
@@ -189,6 +192,12 @@ class _Shelf:
             root = None if self.override is not None else self.root
             self._whole[task.dataset] = load_dataset(task.dataset, root)
         return self._whole[task.dataset]
+
+    def surrogate(self, spec: str) -> Classifier:
+        """A model that transfers search on; many tasks may name the same one."""
+        if spec not in self._surrogates:
+            self._surrogates[spec] = load_model(spec).eval()
+        return self._surrogates[spec]
 
     def cut(self, whole: Dataset, n: int | None) -> Dataset:
         """The images asked for, in published order; the user's n never extends a task's own.
@@ -217,7 +226,7 @@ def _plan_model(
             whole = shelf.task_data(task) if shelf.override is None else shelf.override
             class_map = class_map_for(model, whole)
             data = shelf.cut(whole, task.n)
-            plan.cells.append(_plan_cell(model, fingerprint, task, suite, data, class_map, store, seed))
+            plan.cells.append(_plan_cell(model, fingerprint, task, suite, data, class_map, store, seed, shelf))
         except DataError as error:
             refusals.append(error)
             told = any(s.model == model.name and s.task.dataset == task.dataset for s in plan.skipped)
@@ -281,6 +290,7 @@ def _plan_cell(
     class_map: ClassMap,
     store: Store,
     seed: int,
+    shelf: _Shelf,
 ) -> Planned:
     threat = task.threat
     corruptions = tuple(make_corruption(c.name, c.severity, c.mode) for c in threat.corruptions)
@@ -289,11 +299,14 @@ def _plan_cell(
         str(c): made.describe(*size) for c, made in zip(threat.corruptions, corruptions, strict=True)
     }
     armed = None
+    surrogates: dict[str, tuple[Classifier, ClassMap]] = {}
     if threat.adversary is not None:
         armed = arm(threat.adversary)
         threat = replace(threat, adversary=armed.named)
         task = replace(task, threat=threat)
         settings.update(armed.settings)
+        surrogates = _surrogates(armed.named.surrogates, data, class_map, shelf)
+        settings.update({f"surrogate {spec}": other.fingerprint for spec, (other, _) in surrogates.items()})
     adversary = armed.plan if armed else None
     description = {
         "identity": {
@@ -336,12 +349,34 @@ def _plan_cell(
         corruptions,
         adversary,
         armed.attacks if armed else {},
+        tuple(surrogates.values()),
         fingerprint,
         store,
         description,
         missing,
         seed,
     )
+
+
+def _surrogates(
+    specs: Sequence[str], data: Dataset, class_map: ClassMap, shelf: _Shelf
+) -> dict[str, tuple[Classifier, ClassMap]]:
+    """The models a transfer searches on, which must answer the dataset's labels in the target's own order.
+
+    Raises:
+        ModelError: one does not.
+    """
+    found = {}
+    for spec in specs:
+        model = shelf.surrogate(spec)
+        own = class_map_for(model, data)
+        if own.target != class_map.target:
+            raise ModelError(
+                f"the surrogate {spec} numbers the classes of {data.name} differently from the model",
+                "a surrogate must know the same classes in the same order",
+            )
+        found[spec] = (model, own)
+    return found
 
 
 def output_names(model: Classifier, data: Dataset, class_map: ClassMap) -> list[str]:

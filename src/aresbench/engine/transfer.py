@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from aresbench.attacks import geometry, losses
 from aresbench.attacks.base import Attack
+from aresbench.core.classes import ClassMap
 from aresbench.core.errors import ModelError, SpecError
 from aresbench.engine.driver import Driver, Finished, Job
 from aresbench.engine.prepare import OwnRandomState, Prepared, prepared
@@ -31,13 +32,19 @@ class _Mean(nn.Module):
 
 
 @contextmanager
-def surrogates(models: Sequence[nn.Module], example: Tensor, target: Prepared) -> Iterator[Prepared]:
+def surrogates(
+    models: Sequence[nn.Module],
+    example: Tensor,
+    target: Prepared,
+    class_maps: Sequence[ClassMap | None] | None = None,
+) -> Iterator[Prepared]:
     """Surrogates as one ``Prepared`` classifier for the length of a ``with`` block: several are averaged in logits.
 
     Args:
         models: [0,1] images → logits, of the target's classes; afterwards they are as they were.
         example: [N, C, H, W], a few images (two are enough).
         target: the model they stand for.
+        class_maps: which outputs of each take part; default: all.
 
     Raises:
         SpecError: there is none.
@@ -46,7 +53,10 @@ def surrogates(models: Sequence[nn.Module], example: Tensor, target: Prepared) -
     if not models:
         raise SpecError("the list of surrogates is empty", "give a model, or a list of models")
     with ExitStack() as stack:
-        ready = [stack.enter_context(prepared(model, example, device=target.device)) for model in models]
+        ready = [
+            stack.enter_context(prepared(model, example, class_map=class_map, device=target.device))
+            for model, class_map in zip(models, class_maps or [None] * len(models), strict=True)
+        ]
         for model, one in zip(models, ready, strict=True):
             if one.num_classes != target.num_classes:
                 name = getattr(model, "name", type(model).__name__)
