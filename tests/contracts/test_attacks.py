@@ -29,12 +29,14 @@ N = 40
 def short(name):
     """The attack with few steps: contracts hold after any number of them."""
     attack = make_attack(name)
-    few = {"steps": 12, "queries": 12, "targets": 3}
+    few = {"steps": 12, "queries": 12, "targets": 3, "draws": 2}
     if attack.access == "label":
         few["queries"] = 40  # a dozen are spent on the way to the boundary
     for f in fields(attack):
         if f.name in few:
             attack = replace(attack, **{f.name: min(getattr(attack, f.name), few[f.name])})
+        if f.name == "attack":  # one inside another
+            attack = replace(attack, attack=describe(short(attack.attack)))
         if f.name == "parts":  # fewer copies, and a kernel for pictures of 32 pixels, not of 299
             small = {"admix": "admix(mixes=2, copies=2)", "vmi": "vmi(samples=3)", "ti": "ti(size=5)"}
             attack = replace(attack, parts=tuple(small.get(part, part) for part in attack.parts))

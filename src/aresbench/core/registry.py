@@ -46,6 +46,7 @@ TABLES: dict[str, dict[str, str]] = {
         "nes": "aresbench.attacks.nes:NES",
         "spsa": "aresbench.attacks.spsa:SPSA",
         "nattack": "aresbench.attacks.nattack:NAttack",
+        "eot": "aresbench.attacks.eot:EOT",
         "fmn": "aresbench.attacks.fmn:FMN",
         "deepfool": "aresbench.attacks.deepfool:DeepFool",
         "ddn": "aresbench.attacks.ddn:DDN",
