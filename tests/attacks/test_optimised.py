@@ -13,6 +13,7 @@ from torch import nn
 from aresbench.attacks import geometry
 from aresbench.attacks.cw import CW
 from aresbench.attacks.fmn import FMN
+from aresbench.attacks.sigma_zero import SigmaZero
 from aresbench.core.errors import SpecError
 from aresbench.data.base import load_images
 from aresbench.data.load import load_dataset
@@ -24,6 +25,7 @@ from aresbench.ops.random import Streams
 sys.modules.setdefault("visdom", ModuleType("visdom"))
 from adv_lib.attacks import carlini_wagner_l2, carlini_wagner_linf  # noqa: E402
 from adv_lib.attacks import fmn as advlib_fmn  # noqa: E402
+from adv_lib.attacks import sigma_zero as advlib_sigma_zero  # noqa: E402
 
 INF = float("inf")
 ORDER = {"linf": INF, "l2": 2, "l1": 1, "l0": 0}
@@ -247,10 +249,92 @@ def test_fmn_comes_as_near_as_advlib(committed, run, norm):
         assert mine.mean() <= 0.95 * theirs.mean()
 
 
+# -- sigma-zero -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_sigma_zero_finds_the_fewest_values_that_break(linear, run, classes):
+    model, x, y = linear(classes=classes, edges=True)
+    more = search(run, model, SigmaZero(steps=500), x, y, "l0") - nearest(model, x, y, "l0")
+    assert more.min() >= 0
+    assert (more == 0).mean() >= 0.9
+    assert more.max() <= 1
+
+
+def test_sigma_zero_finds_the_fewest_values_of_a_small_network(bent, run):
+    model, x, y, exact = bent
+    more = search(run, model, SigmaZero(steps=300), x, y, "l0") - exact["l0"]
+    assert more.min() >= 0
+    assert (more == 0).mean() >= 0.8
+
+
+def test_sigma_zero_finds_as_few_values_as_advlib(committed, run):
+    model, x, y = committed
+    theirs = peer_distance(model, x, y, advlib_sigma_zero(model, x, y, num_steps=120), "l0")
+    mine = search(run, model, SigmaZero(steps=120), x, y, "l0")
+    assert np.isfinite(mine).all()
+    assert np.median(mine) <= np.median(theirs) + 1
+    assert mine.mean() <= theirs.mean() * 1.05
+
+
+def test_sigma_zero_descends_the_smooth_count_as_published(linear):
+    """Three steps written out again from the paper's formulas, in float64, with Adam as in the authors' code."""
+    model, x, y = linear(n=6)
+    asked = []
+
+    def watched(images):
+        asked.append(images.detach().clone())
+        return model(images)
+
+    problem = EngineProblem(
+        watched, x, y, torch.full((6,), INF), Streams(0, "test", list("abcdef")),
+        norm="l0", goal="minimise", num_classes=2, rows=torch.arange(6),
+    )  # fmt: skip
+    attack = SigmaZero(steps=4, threshold=0.05)
+    state = attack.start(problem)
+    for _ in range(4):
+        state = attack.step(problem, state)
+        state.t = state.t + 1
+
+    w = (model.weight[1 - y] - model.weight[y]).detach().double()
+    x0 = x.flatten(1).double()
+    delta, mean, square = torch.zeros_like(w), torch.zeros_like(w), torch.zeros_like(w)
+    threshold = torch.full((6, 1), 0.05, dtype=torch.float64)
+    for k, seen in enumerate(asked):
+        torch.testing.assert_close(seen.flatten(1).double(), x0 + delta, rtol=0, atol=1e-5)
+        broken = (model(seen).argmax(1) != y)[:, None]
+        slope = 2 * 0.001 * delta / (delta**2 + 0.001) ** 2 / w.shape[1] - torch.where(broken, 0.0, w)
+        slope = slope / slope.abs().amax(1, keepdim=True)
+        mean, square = 0.9 * mean + 0.1 * slope, 0.999 * square + 0.001 * slope**2
+        lr = 0.1 + 0.9 * (1 + np.cos(np.pi * k / 4)) / 2
+        delta = delta - lr * (mean / (1 - 0.9 ** (k + 1))) / ((square / (1 - 0.999 ** (k + 1))).sqrt() + 1e-8)
+        delta = (x0 + delta).clamp(0, 1) - x0
+        threshold = (threshold + torch.where(broken, 0.01 * lr, -0.01 * lr)).clamp(0, 1)
+        delta = torch.where(delta.abs() < threshold, 0.0, delta)
+    assert len(asked) == 4
+
+
+def test_sigma_zero_offers_nothing_beyond_a_finite_budget(committed, run):
+    model, x, y = committed
+    out = run(model, SigmaZero(steps=60), x, y, "l0", 8.0, goal="minimise")
+    assert out.broken.any()
+    assert (out.rejected == 0).all()
+    assert (out.distance[out.broken] <= 8).all()
+
+
 # -- settings ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("make", [lambda: CW(steps=0), lambda: CW(searches=0), lambda: CW(lr=0)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: CW(steps=0),
+        lambda: CW(searches=0),
+        lambda: CW(lr=0),
+        lambda: SigmaZero(sigma=0),
+        lambda: SigmaZero(threshold=2),
+    ],
+)
 def test_senseless_settings_are_refused(make):
     with pytest.raises(SpecError, match="must be"):
         make()
