@@ -268,6 +268,22 @@ def test_attacks_side_by_side_are_the_worst_case_of_each_step(maker):
     assert found["step", "2/255", ATTACKS[0]].curves[model].value.tolist() == [7 / 8] * 5
 
 
+def test_the_worst_case_of_steps_ends_at_the_number_in_the_table(maker):
+    several_attacks(maker)
+    made = replace(maker.models[0], n=8)
+    four = (Fraction(4, 255),)
+    limit = np.r_[np.full(7, 1.0), 0.0]
+    limit[5] = 3 / 255  # an image that only the other task breaks
+    maker.adversary(
+        made, "other", four, four, "pgd(steps=7)", 7, np.zeros(8, dtype=int), limit, np.random.default_rng(0)
+    )
+    (part,) = summarise(maker.store.cells()).sections
+    worst = next(p for p in part.progress if (p.axis, p.eps, p.attack) == ("step", "4/255", ""))
+    (curve,) = worst.curves.values()
+    assert curve.value[-1] == part.rows[0].scores["robust linf 4/255"].value == 1 / 8
+    assert {p.attack for p in part.progress if p.axis == "step"} == {"", ATTACKS[0], ATTACKS[2], "pgd(steps=7)"}
+
+
 def test_a_model_that_the_first_attack_breaks_altogether_has_a_worst_case_too(maker):
     reading = several_attacks(maker)
     tried = reading.attempts

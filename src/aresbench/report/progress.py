@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from aresbench.core.budget import parse_fraction
 from aresbench.core.spec import parse_call
 from aresbench.metrics import Curve, earliest, query_curve
+from aresbench.metrics.budgets import as_float
 from aresbench.metrics.score import Floats
-from aresbench.report.reading import Reading
+from aresbench.report.reading import Reading, common_ids, evidence
 
 AXES = ("step", "query")
 POINTS = 120  # of a curve; longer runs are drawn at points that lie ever farther apart
@@ -25,8 +26,8 @@ class Progress:
 
     Args:
         axis: ``step`` or ``query``.
-        attack: the attack's spec text; ``""`` for the worst case: all attacks of the task run side by side, and
-            an image is lost as soon as one of them has broken it.
+        attack: the attack's spec text; ``""`` for the worst case: all attacks of all tasks run side by side, and
+            an image is lost as soon as one of them has broken it. It ends at the number of the table of models.
         norm, eps: the budget.
         curves: model → share of all images still right.
         success: model → share broken of the images that were right at first.
@@ -48,13 +49,14 @@ def progress(models: Mapping[str, Sequence[Reading]]) -> tuple[Progress, ...]:
     """
     found: dict[tuple[str, str, str, str], dict[str, _Run]] = {}
     for model, group in models.items():
-        for reading in group:
-            if not reading.plain_adversary or reading.attempts.empty:
-                continue
-            for eps in reading.pinned:
-                for axis in AXES:
-                    for run in _runs(reading, eps, axis):
-                        found.setdefault((axis, reading.norm, eps, run.attack), {})[model] = run
+        known = [r for r in group if r.plain_adversary and not r.attempts.empty]
+        for norm, eps in sorted({(r.norm, eps) for r in known for eps in r.pinned}):
+            same = [r for r in known if r.norm == norm]
+            for axis in AXES:
+                for run in _runs(same, eps, axis):
+                    of_models = found.setdefault((axis, norm, eps, run.attack), {})
+                    if model not in of_models or of_models[model].met < run.met:
+                        of_models[model] = run
     order = sorted(found, key=lambda k: (AXES.index(k[0]), k[1] != "linf", k[1], parse_fraction(k[2]), k[3] != ""))
     return tuple(_progress(*key, found[key]) for key in order)
 
@@ -68,40 +70,62 @@ def _progress(axis: str, norm: str, eps: str, attack: str, runs: Mapping[str, _R
 
 @dataclass(frozen=True, eq=False)
 class _Run:
-    """When an attack (``""``: any of them) first broke each image, NaN where it did not, and how long it runs."""
+    """When an attack (``""``: any of several) first broke each image.
+
+    Args:
+        attack: its spec text.
+        first: NaN where it did not.
+        right: before any attack.
+        length: of a whole run.
+        met: how many images it was let loose on.
+    """
 
     attack: str
     first: Floats
     right: NDArray[np.bool_]
     length: int
+    met: int
 
 
-def _runs(reading: Reading, eps: str, axis: str) -> list[_Run]:
-    """Each attack of a task at one budget, the worst case over them first where there are several."""
-    tried = reading.attempts
-    runs = tried[tried["pinned"] & (tried["eps"] == eps) & (tried["start"] == "cold")]
-    ids, breaking = reading.images.index, reading.breaking.to_numpy()
-    right = breaking > 0
-    lost = right & (breaking <= float(parse_fraction(eps)))
-    attacks = [str(attack) for attack in reading.task.get("attacks") or ()]
-    timed: list[Floats] = []
+def _runs(known: Sequence[Reading], eps: str, axis: str) -> list[_Run]:
+    """One model's runs at one budget: of every attack of every task pinned there, and the worst case of all."""
+    pinned = [r for r in known if eps in r.pinned]
+    timed: list[pd.Series] = []
     singles: list[_Run] = []
-    for attack in attacks:
-        mine = runs[runs["attack"] == attack]
-        met = ids.isin(mine["id"])
-        if mine.empty or not (met | lost | ~right).all():
-            continue  # it has not met every image (yet)
-        first = mine.set_index("id")[f"first_{axis}"].astype(float).reindex(ids).to_numpy()
-        timed.append(first)
-        singles.append(_Run(attack, np.where(lost & ~met, 0.0, first), right, _length(attack, mine, axis)))
-    if len(attacks) < 2 or not (singles or lost[right].all()):
+    met_by_any: set[str] = set()
+    for reading in pinned:
+        tried = reading.attempts
+        runs = tried[tried["pinned"] & (tried["eps"] == eps) & (tried["start"] == "cold")]
+        met_by_any.update(runs["id"])
+        ids, breaking = reading.images.index, reading.breaking.to_numpy()
+        right, lost = _fates(breaking, eps)
+        for attack in map(str, reading.task.get("attacks") or ()):
+            mine = runs[runs["attack"] == attack]
+            met = ids.isin(mine["id"])
+            if mine.empty or not (met | lost | ~right).all():
+                continue  # it has not met every image (yet)
+            first = mine.set_index("id")[f"first_{axis}"].astype(float)
+            timed.append(first)
+            filled = np.where(lost & ~met, 0.0, first.reindex(ids).to_numpy())
+            singles.append(_Run(attack, filled, right, _length(attack, mine, axis), int(met.sum())))
+    if len({attack for r in pinned for attack in r.task.get("attacks") or ()}) < 2:
         return singles
-    first = earliest([np.full(len(ids), np.nan), *timed])
+    ids = common_ids(pinned)
+    right, lost = _fates(evidence(known, ids), eps)
+    if not len(ids) or not (timed or lost[right].all()):
+        return singles
+    first = earliest([np.full(len(ids), np.nan), *(one.reindex(ids).to_numpy() for one in timed)])
     length = max((run.length for run in singles), default=1)
     # Broken, and nobody knows when: before this budget was tried, or by a search that is not bound to it.
     unknown = lost & np.isnan(first)
-    first[unknown] = np.where(ids.isin(runs["id"])[unknown], length, 0)
-    return [_Run("", first, right, length), *singles]
+    first[unknown] = np.where(ids.isin(met_by_any)[unknown], length, 0)
+    return [_Run("", first, right, length, len(ids)), *singles]
+
+
+def _fates(breaking: Floats, eps: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """[N] right before any attack, and [N] right then but broken within the budget."""
+    right = breaking > 0
+    return right, right & (breaking <= as_float(eps))
 
 
 def _length(attack: str, runs: pd.DataFrame, axis: str) -> int:
