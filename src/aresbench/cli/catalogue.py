@@ -75,9 +75,10 @@ def _calls(found: Card) -> list[str]:
     if found.kind == "attacks":
         norm = (found.facts.get("norms") or ("linf",))[0]
         size = "4/255" if norm == "linf" else "0.5"
+        spec = found.facts.get("example", found.name)
         return [
-            f'ab.attack(model, x, y, "{found.name}", "{norm}:{size}")',
-            f'ab.Task("digits", "adversary({norm}, {size}, {found.name})")',
+            f'ab.attack(model, x, y, "{spec}", "{norm}:{size}")',
+            f'ab.Task("digits", "adversary({norm}, {size}, {spec})")',
         ]
     if found.kind == "corruptions":
         return [f'ab.corrupt(x, "{found.name}", severity=3)', f'ab.Task("digits", "corruption({found.name}, 3)")']

@@ -36,6 +36,7 @@ TABLES: dict[str, dict[str, str]] = {
         "admix": "aresbench.attacks.mim:ADMIX",
         "vmi-fgsm": "aresbench.attacks.mim:VMIFGSM",
         "tta": "aresbench.attacks.mim:TTA",
+        "cda": "aresbench.attacks.cda:CDA",
         "pgd": "aresbench.attacks.pgd:PGD",
         "apgd-ce": "aresbench.attacks.apgd:APGDCE",
         "apgd-dlr": "aresbench.attacks.apgd:APGDDLR",
