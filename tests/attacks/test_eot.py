@@ -132,6 +132,7 @@ def test_every_draw_is_counted(linear, run):
     out = run(model, EOT("apgd-ce(steps=5)", draws=3), x, y, "linf", 0.0)
     assert out.forwards.tolist() == [6 * 3] * 4
     assert out.backwards.tolist() == [5 * 3] * 4
+    assert EOT("apgd-ce(steps=5)", draws=3).passes == 2 * 5 * 3
     out = run(model, EOT("square(queries=7)", draws=3), x, y, "linf", 0.0)
     assert out.forwards.tolist() == [7 * 3] * 4
 

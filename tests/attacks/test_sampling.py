@@ -224,6 +224,7 @@ def test_queries_are_exact_and_never_more_than_allowed(linear, run, kind, sample
         assert out.forwards.tolist() == [forwards_by(attack, queries)] * 3
         assert queries - 2 <= out.forwards[0] <= queries
         assert out.backwards.tolist() == [0] * 3
+        assert attack.passes == queries
 
 
 @pytest.mark.parametrize("attack", [a.__class__(queries=300, samples=40) for a in SHORT], ids=str)

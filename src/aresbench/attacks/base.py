@@ -163,6 +163,11 @@ class Attack(ABC):
     def total_steps(self) -> int:
         """How many times ``step`` is called for an image that never breaks."""
 
+    @property
+    def passes(self) -> int:
+        """Forward and backward passes, about, for an image that never breaks: what a forecast reckons with."""
+        return self.total_steps * (2 if self.access == "gradient" else 1)
+
     def steps_for(self, problem: Problem) -> int:
         """``total_steps``, or what the problem's norm, classes and target make of it; one number a problem."""
         return self.total_steps

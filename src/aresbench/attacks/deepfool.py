@@ -79,6 +79,10 @@ class DeepFool(Attack):
     def total_steps(self) -> int:
         return self.steps
 
+    @property
+    def passes(self) -> int:
+        return self.steps * (2 * self.candidates - 1)
+
     def start(self, problem: Problem) -> DeepFoolState:
         x = problem.x
         if problem.start_from is not None:

@@ -128,6 +128,10 @@ class EOT(Attack):
     def total_steps(self) -> int:
         return self.inner.total_steps
 
+    @property
+    def passes(self) -> int:
+        return self.draws * self.inner.passes
+
     def steps_for(self, problem: Problem) -> int:
         return self.inner.steps_for(problem)
 

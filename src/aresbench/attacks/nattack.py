@@ -80,6 +80,10 @@ class NAttack(Attack):
         whole, rest = divmod(self.queries - 1, self.samples + 1)
         return whole + (rest >= 3)
 
+    @property
+    def passes(self) -> int:
+        return self.queries
+
     def start(self, problem: Problem) -> NAttackState:
         x, logits = sampling.first_point(problem)
         mu = _before_tanh(x) - _before_tanh(problem.x)

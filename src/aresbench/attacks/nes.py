@@ -81,6 +81,10 @@ class NES(Attack):
     def total_steps(self) -> int:
         return sampling.paired_steps(self.queries, self.samples)
 
+    @property
+    def passes(self) -> int:
+        return self.queries
+
     def start(self, problem: Problem) -> NESState:
         x, logits = sampling.first_point(problem)
         loss = losses.goal_margin(problem)(logits, problem.y)

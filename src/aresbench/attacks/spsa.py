@@ -75,6 +75,10 @@ class SPSA(Attack):
     def total_steps(self) -> int:
         return sampling.paired_steps(self.queries, self.samples)
 
+    @property
+    def passes(self) -> int:
+        return self.queries
+
     def start(self, problem: Problem) -> SPSAState:
         x, logits = sampling.first_point(problem)
         still = torch.zeros_like(x)

@@ -81,7 +81,7 @@ class Planned:
         price = 1
         for attack in self.attacks.values():
             runs = 1 if attack.kind == "minimal" else self.adversary.ladder.runs
-            price += runs * attack.total_steps * (2 if attack.access == "gradient" else 1)
+            price += runs * attack.passes
         return len(self.missing) * price
 
 
