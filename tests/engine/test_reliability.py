@@ -120,6 +120,29 @@ def test_a_black_box_that_beats_gradients_is_named_from_rows_alone(cell, plain):
     assert "black-box-beats-white-box" not in doubts(cell(lambda net, x: net(x), threat, n=24, store="honest")[1])
 
 
+def test_tasks_of_one_model_are_compared_whichever_came_first(cell):
+    """Breaking images of the same model without its gradient, or through another, where gradients found nothing."""
+    square, transfer = (
+        "adversary(linf, 0.2, square(queries=200))",
+        "transfer(linf, 0.1, pgd, from=samples:digits-plain)",
+    )
+    white = "adversary(linf, [0.1*, 0.2*], pgd(steps=2))"
+    cell(quantised, square, n=24)
+    results, flags = cell(quantised, white, n=24)
+    found = flags["black-box-beats-white-box"]["evidence"]
+    assert found["source"] == "task" and found["eps"] == "0.2" and found["count"] > 12
+    cell(quantised, transfer, n=24)
+    later = {(flag["name"], flag["evidence"].get("source")): flag for flag in results.readings[0].cell.flags()}
+    found = later["transfer-beats-white-box", "task"]["evidence"]
+    assert found["eps"] == "0.1" and found["count"] > 12
+
+
+def test_a_transfer_is_no_white_box_to_be_doubted(cell):
+    flags = cell("samples:digits-robust", "transfer(linf, 0.1, pgd, from=samples:digits-plain)", n=24)[1]
+    assert doubts(flags) == set()
+    assert "large-eps-resisted" not in flags["reliability"]["evidence"]
+
+
 def test_random_search_beats_a_blind_attack_at_a_wide_budget(cell):
     found = cell(quantised, "adversary(linf, 0.2, apgd-ce(steps=5))", n=24)[1]["black-box-beats-white-box"]
     assert found["evidence"]["square"] > 8

@@ -23,6 +23,7 @@ from aresbench.engine.doctor import unreadable_flags
 from aresbench.engine.plan import Planned
 from aresbench.engine.prepare import prepared
 from aresbench.engine.probes import QUERIES, SHORT, Cost, Standing, rescaled, transferred, twice, very_large, watched
+from aresbench.engine.rivals import rivals_of
 from aresbench.metrics import reliability
 from aresbench.metrics.budgets import as_float, breaking_values
 from aresbench.metrics.reliability import Verdict
@@ -58,6 +59,11 @@ def flags_after(
         return unreadable_flags(bad), cost
     access = {spec: attack.access for spec, attack in plan.attacks.items()}
     verdicts = verdicts_of_rows(attempts, access)
+    for cell, verdict in rivals_of(plan):
+        if cell is plan.cell:
+            verdicts = _joined([*verdicts, verdict])
+        elif verdict.doubt:
+            cell.add_flags([_flag(verdict, len(cell.images())).record()])
     failed = ""
     white = not plan.surrogates and any(attack.access == "gradient" for attack in plan.attacks.values())
     if probes and white:

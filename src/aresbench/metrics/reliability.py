@@ -52,8 +52,8 @@ VERDICTS: dict[str, tuple[str, str]] = {
         "gradients mislead here: add square to the attacks, with many queries, and look for what masks the gradient",
     ),
     "transfer-beats-white-box": (
-        "Do images found through a copy with a straight-through input layer break the model?",
-        "something before the first layer hides the gradient: attack through aresbench.Bpda",
+        "Do images found through a copy with a straight-through input layer, or on surrogates, break the model?",
+        "something hides the gradient, often before the first layer: attack through aresbench.Bpda",
     ),
     "starts-disagree": (
         "Does the same attack with other random draws break what it left standing?",
