@@ -12,6 +12,7 @@ import pytest
 import torch
 from pyautoattack import autopgd_base
 from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
+from pyautoattack.square import SquareAttack
 from torch import Tensor
 
 from aresbench.attacks.base import Attack
@@ -173,3 +174,24 @@ def test_apgd_under_l1_with_its_own_draws_breaks_as_many_as_pyautoattack(name):
     assert 0.2 < mine.broken.float().mean() < 0.8
     assert verdict.p_inferior > ALPHA, verdict
     assert mine.forwards.max() <= 2 * 23 + 1  # every point of both runs, and one confirmation
+
+
+# -- Square under L2 and L1 -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("l2", 5.0), ("l1", 45.0)])
+def test_square_breaks_as_many_as_pyautoattack_for_as_many_queries(norm, eps):
+    at, queries, seeds = case(ROBUST).take(100), 60, (0, 1)
+    mine = [ours(at, f"square(queries={queries})", norm, eps, seed=seed) for seed in seeds]
+    assert all((out.forwards[~out.broken] == queries).all() for out in mine)
+    theirs = []
+    for seed in seeds:
+        torch.manual_seed(seed)
+        peer = SquareAttack(
+            at.model, n_queries=queries - 1, norm=norm.upper(), eps=eps, p_init=0.8, resc_schedule=False, device="cpu"
+        )  # it does not count the first query
+        peer.init_hyperparam(at.x)
+        theirs.append(broken(at, peer.attack_single_run(at.x, at.y)[1]))
+    verdict = non_inferiority(torch.cat([out.broken for out in mine]), torch.cat(theirs), POINT)
+    assert 0.1 < np.mean([out.broken.float().mean() for out in mine]) < 0.9
+    assert verdict.p_inferior > ALPHA, verdict

@@ -60,6 +60,19 @@ def channel_size(v: Tensor, norm: str) -> Tensor:
     return torch.linalg.vector_norm(v, ord=order, dim=(2, 3), keepdim=True)
 
 
+def refilled(parts: Tensor, whole: Tensor, eps: Tensor, norm: str) -> Tensor:
+    """The sizes of parts of a perturbation, [N, C, 1, 1], after each got an equal share of what ``eps`` has left.
+
+    Args:
+        whole: [N], the size of the whole perturbation.
+        norm: ``l2`` or ``l1``.
+    """
+    whole, eps = per_image(whole, parts), per_image(eps, parts)
+    if norm == "l1":
+        return parts + (eps - whole).clamp_min(0) / parts.shape[1]
+    return (parts.square() + (eps.square() - whole.square()).clamp_min(0) / parts.shape[1]).sqrt()
+
+
 def flat(v: Tensor) -> Tensor:
     """Each image as one row, [N, C·H·W]: a view in either memory format; the order inside a row differs."""
     if v.ndim == 4 and not v.is_contiguous() and v.is_contiguous(memory_format=torch.channels_last):
