@@ -159,6 +159,17 @@ def test_a_given_start_comes_first_and_a_useless_one_is_replaced(attack, norm):
     assert second.first_query > 1
 
 
+def test_the_way_to_the_start_is_halved_ten_times():
+    x, y = torch.full((1, 3, 8, 8), 0.1), torch.zeros(1, dtype=torch.int64)
+    problem, asked = by_hand(ThirdClassNever(), x, y, "l2", start_from=torch.full_like(x, 0.9))
+    attack = Boundary()
+    state = advance(attack, problem, attack.start(problem), steps=11)
+    assert bool(state.walks)
+    assert not bool(torch.equal(asked[-1], asked[-2]))
+    beyond = (state.x.mean() - 0.4).item()
+    assert 0 < beyond <= 0.8 / 2**10 + 1e-6
+
+
 def test_rays_takes_its_first_direction_from_a_given_start():
     x, y = torch.full((1, 3, 8, 8), 0.5), torch.zeros(1, dtype=torch.int64)
     start = torch.where(torch.arange(192).view(1, 3, 8, 8) % 3 == 0, 0.2, 0.7)
@@ -185,13 +196,15 @@ def test_random_images_come_in_cells_of_growing_size(linear):
 def test_boundary_moves_sideways_and_inwards(linear):
     """The candidate's distance and angle as in the paper: a step orthogonal to the way, back to the sphere, inwards."""
     model, x, y = linear(n=4, low=0.45, high=0.55)
-    problem, asked = by_hand(model, x, y, "l2")
+    problem, asked = by_hand(model, x, torch.full_like(y, 2), "l2")  # never predicted: every answer is yes
     attack = Boundary(spherical_step=0.05, source_step=0.02)
     state = attack.start(problem)
     away = torch.randn(x.shape, generator=torch.Generator().manual_seed(0)) * 0.05
     state.x, state.found = x + away, torch.ones(4, dtype=torch.bool)
     state.t = torch.tensor([1, 2, 3, 10])  # the last one asks about the part sideways alone
-    advance(attack, problem, state)
+    after = advance(attack, problem, state)
+    assert torch.equal(after.x[:3], asked[0][:3])
+    assert torch.equal(after.x[3], state.x[3])
     new, old = (asked[0] - x).flatten(1), away.flatten(1)
     shrunk = (new.norm(dim=1) / old.norm(dim=1)).tolist()
     assert shrunk == pytest.approx([0.98, 0.98, 0.98, 1.0], rel=1e-5)
