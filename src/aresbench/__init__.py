@@ -24,6 +24,7 @@ _DOORS: dict[str, tuple[str, str]] = {
     "evaluate": ("aresbench.engine.evaluate", "evaluate"),
     "load_dataset": ("aresbench.data.load", "load_dataset"),
     "load_model": ("aresbench.models.load", "load_model"),
+    "skip_gradient": ("aresbench.models.surrogates", "skip_gradient"),
 }
 _ROOMS = ("report",)
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:  # for editors and type checkers
     from aresbench.models.defences import Bpda as Bpda
     from aresbench.models.defences import defend as defend
     from aresbench.models.load import load_model as load_model
+    from aresbench.models.surrogates import skip_gradient as skip_gradient
     from aresbench.report.compare import compare as compare
 
 

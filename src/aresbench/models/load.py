@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from aresbench.core.errors import SpecError, UnknownName, did_you_mean
 from aresbench.core.registry import find, table
-from aresbench.core.spec import parse_value
+from aresbench.core.spec import parse_call, parse_value
 from aresbench.models.sources.base import Source, check_options
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ def load_model(spec: str, **options: Any) -> Classifier:
         spec: ``samples:efficientnet-lite0``, ``timm:resnet50.a1_in1k``, ``./mine.py:factory``,
             ``package.module:factory`` or ``weights.safetensors?arch=timm:resnet50``. Options follow a
             ``?`` and are joined by ``&``. Input defences follow, each after a `` + ``:
-            ``samples:digits-plain + jpeg(quality=75)``.
+            ``samples:digits-plain + jpeg(quality=75)``; or, for a surrogate, the rule by which it passes gradients
+            back: ``timm:resnet50.a1_in1k + sgm(gamma=0.2)``.
         options: the same options as keywords: ``load_model("w.pt", arch="timm:resnet50")``.
 
     Raises:
@@ -47,9 +48,11 @@ def load_model(spec: str, **options: Any) -> Classifier:
     model = source.load(rest, options)
     if defences:
         from aresbench.models.defences import defend
+        from aresbench.models.surrogates import with_rule
 
         for defence in defences:
-            model = defend(model, defence)
+            rule = parse_call(defence).name == "sgm"
+            model = with_rule(model, defence) if rule else defend(model, defence)
     return model
 
 
