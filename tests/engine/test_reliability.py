@@ -168,7 +168,7 @@ def test_input_defences_are_doubted_where_their_gradient_is_missing(cell, defenc
 
 
 def test_a_randomised_defence_is_named_so(cell):
-    assert "not-deterministic" in doubts(cell("samples:digits-plain + resize-pad", n=24)[1])
+    assert "not-deterministic" in doubts(cell("samples:digits-plain + resize-pad", n=12)[1])
 
 
 HONEST = [
@@ -183,7 +183,7 @@ HONEST = [
 
 @pytest.mark.parametrize(("model", "threat"), HONEST, ids=lambda v: v.replace("samples:", ""))
 def test_quiet_on_honest_models(cell, model, threat):
-    results, flags = cell(model, threat, n=60)
+    results, flags = cell(model, threat, n=40)
     assert doubts(flags) == set()
     assert "nothing speaks against the number" in flags["reliability"]["message"]
     assert results.frame()["flags"][0] == ""
