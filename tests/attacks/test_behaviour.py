@@ -385,3 +385,22 @@ def test_square_keeps_only_what_shrinks_the_margin(linear):
 def test_senseless_settings_are_refused(make):
     with pytest.raises(SpecError, match=r"must be|the same run"):
         make()
+
+
+class Crest(nn.Module):
+    """Class 1 only in a thin shell: where the mean of the image is within 0.004 of 0.548."""
+
+    def forward(self, x):
+        off = (x.mean((1, 2, 3)) - 0.548) ** 2
+        return torch.stack((torch.full_like(off, 0.0), 1.6e-3 - 100 * off), dim=1)
+
+
+@pytest.mark.parametrize(
+    "attack", [PGD(steps=3, random_start=False), BIM(steps=3, rel_step=0.25), MIM(steps=3, decay=1e-9, rel_step=0.25)]
+)
+def test_a_break_on_the_way_counts_though_the_search_goes_on_and_leaves_it(run, attack):
+    # Steps of 0.025 from 0.5: 0.525, 0.55 (a break), and back to 0.525.
+    x = torch.full((2, 3, 4, 4), 0.5)
+    out = run(Crest(), attack, x, torch.zeros(2, dtype=torch.int64), "linf", 0.1)
+    assert out.broken.all()
+    assert (out.first_step == 2).all()

@@ -337,3 +337,21 @@ def test_eight_bits_are_looked_for_inside_the_budget(norm, eps):
     assert ((rounded - x).abs() <= 1 / 255 + 1e-6).all()
     if eps == 4 / 255:  # whole grey levels lose nothing
         torch.testing.assert_close(rounded, x, rtol=0, atol=1e-6)
+
+
+def test_eight_bits_are_the_nearest_ones_not_the_lower_ones():
+    x = torch.full((1, 3, 4, 4), 130 / 255)
+    with prepared(Plane(), x) as model:
+        driver = Driver(
+            model,
+            make_attack("deepfool(overshoot=0.3)"),
+            x,
+            ZERO[:1],
+            ["a"],
+            norm="linf",
+            goal="minimise",
+            rounding=True,
+        )
+        ((found,),) = list(driver.run(deque([Job(0, float("inf"))])))
+    assert found.distance == pytest.approx(3.25 / 255, rel=1e-3)  # 126.75
+    assert found.rounded == pytest.approx(3 / 255, abs=1e-6)
