@@ -210,6 +210,17 @@ def test_fewest_counts_the_values_a_linear_function_needs():
     assert geometry.fewest(x, w * 0, rise).tolist() == [105] * 40
 
 
+def test_the_last_slope_is_where_the_least_l1_change_ends():
+    x, draw = images(40)
+    w = torch.randn(x.shape, generator=draw)
+    length = 40 * torch.rand(40, generator=draw)
+    way = geometry.ascend(x, w, length, "l1") - x  # the best change of that length
+    rise = (w * way).flatten(1).sum(1, dtype=torch.float64)
+    moved = torch.where(way.abs() > 1e-5, w.abs(), torch.inf).flatten(1)
+    np.testing.assert_allclose(geometry.last_slope(x, w, rise * 0.9999), moved.amin(1), rtol=0.05)
+    assert geometry.last_slope(x, w * 0, rise).tolist() == [0.0] * 40
+
+
 def test_a_sparse_step_moves_the_steepest_values_by_the_same_amount():
     x, draw = images(4, edges=False)
     gradient = torch.randn(x.shape, generator=draw)

@@ -8,10 +8,12 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+import torchattacks
 from torch import nn
 
 from aresbench.attacks import geometry
 from aresbench.attacks.cw import CW
+from aresbench.attacks.ead import EAD
 from aresbench.attacks.fmn import FMN
 from aresbench.attacks.sigma_zero import SigmaZero
 from aresbench.core.errors import SpecError
@@ -208,6 +210,55 @@ def test_cw_comes_nearer_than_advlib(committed, run, norm):
     assert (mine <= theirs * 1.01).mean() >= 0.95
 
 
+# -- EAD --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("edges", [False, True], ids=["box inactive", "box active"])
+def test_ead_finds_the_nearest_break(linear, run, edges):
+    model, x, y = linear(n=16, edges=edges)
+    ratio = search(run, model, EAD(steps=1200), x, y, "l1") / nearest(model, x, y, "l1")
+    assert ratio.min() >= 1 - 1e-5
+    assert ratio.max() <= 1.02
+
+
+def test_ead_finds_the_nearest_of_several_classes_for_most_images(linear, run):
+    model, x, y = linear(classes=5, n=16, edges=True)
+    ratio = search(run, model, EAD(steps=900), x, y, "l1") / nearest(model, x, y, "l1")
+    assert ratio.min() >= 1 - 1e-5
+    assert (ratio <= 1.02).mean() >= 0.8  # it climbs towards the best logit, which is not always the nearest class
+
+
+def test_ead_finds_the_nearest_break_of_a_small_network(bent, run):
+    model, x, y, exact = bent
+    ratio = search(run, model, EAD(steps=2700), x, y, "l1") / exact["l1"]
+    assert ratio.min() >= 0.96
+    assert (ratio <= 1.02).mean() >= 0.75
+    assert np.median(ratio) <= 1.005
+
+
+def test_ead_reaches_the_nearest_point_of_the_target_class(linear, run):
+    model, x, y = linear(n=12)
+    aimed = search(run, model, EAD(steps=900), x, y, "l1", target=1 - y)
+    np.testing.assert_allclose(aimed / nearest(model, x, y, "l1"), 1, atol=0.02)
+
+
+def test_ead_stays_inside_a_finite_budget(committed, run):
+    model, x, y = committed
+    out = run(model, EAD(steps=60), x, y, "l1", 12.0, goal="minimise")
+    assert out.broken.any()
+    assert (out.rejected == 0).all()
+
+
+def test_ead_comes_much_nearer_than_torchattacks(committed, run):
+    model, x, y = (part[:16] if isinstance(part, torch.Tensor) else part for part in committed)
+    with torch.enable_grad():
+        found = torchattacks.EADL1(model, max_iterations=27, binary_search_steps=9)(x, y).detach()
+    theirs = peer_distance(model, x, y, found, "l1")
+    mine = search(run, model, EAD(steps=240), x, y, "l1")
+    assert np.isfinite(mine).all()
+    assert np.median(mine) <= 0.95 * np.median(theirs)
+
+
 # -- FMN under L1 and L0 (under L∞ and L2 beside the bounded attacks) -------------------------
 
 
@@ -331,6 +382,8 @@ def test_sigma_zero_offers_nothing_beyond_a_finite_budget(committed, run):
         lambda: CW(steps=0),
         lambda: CW(searches=0),
         lambda: CW(lr=0),
+        lambda: EAD(beta=0),
+        lambda: EAD(lr=0),
         lambda: SigmaZero(sigma=0),
         lambda: SigmaZero(threshold=2),
     ],

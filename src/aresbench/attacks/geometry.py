@@ -18,7 +18,7 @@ from aresbench.core.errors import SpecError
 from aresbench.ops.random import Streams
 
 DUAL = {"linf": "l1", "l2": "l2", "l1": "linf"}
-HALVINGS = 50  # of the bracket of a threshold: what is left is float64 rounding
+ROUNDS = 60  # of the search for a threshold, half of which halve its bracket; some 15 are the rule
 
 
 def allowance(eps: Tensor) -> Tensor:
@@ -132,7 +132,7 @@ def _shrunk(x: Tensor, x0: Tensor, eps: Tensor) -> Tensor:
     """The nearest point to ``x`` that lies in the L1 ball of ``eps`` around ``x0`` and in the box.
 
     The change of each value loses one and the same amount, but never goes below 0, nor above what the box
-    leaves (Croce and Hein, 2021): the amount is found by bisection, from the side that is inside.
+    leaves (Croce and Hein, 2021): the amount is found from the side that is inside.
     Values are rounded towards ``x0``, so that a sum over a million of them stays inside too.
     """
     base = x0.double()
@@ -147,18 +147,29 @@ def _shrunk(x: Tensor, x0: Tensor, eps: Tensor) -> Tensor:
 
 
 def _threshold(change: Tensor, room: Tensor, eps: Tensor) -> Tensor:
-    """The least amount by which the changes of each image must shrink so that, cut at ``room``, they sum to ``eps``."""
+    """The least amount by which the changes of each image must shrink so that, cut at ``room``, they sum to ``eps``.
+
+    What is left is piecewise linear in the amount: points where the chord of the bracket meets ``eps`` and
+    midpoints take turns. An image whose sum is ``eps`` to 1e-12, from below, moves no more.
+    """
     values = tuple(range(1, change.ndim))
     left = torch.minimum(change, room)
-    high = torch.where(left.sum(values, keepdim=True) > eps, change.amax(values, keepdim=True), 0.0)
-    if not high.is_cuda and not high.any():
-        return high
-    low = torch.zeros_like(high)
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
+    at_low = left.sum(values, keepdim=True)
+    exceeds = at_low > eps
+    high = torch.where(exceeds, change.amax(values, keepdim=True), 0.0)
+    low, at_high = torch.zeros_like(high), torch.zeros_like(high)
+    for number in range(ROUNDS):
+        open_ = exceeds & (at_high < eps * (1 - 1e-12))
+        if not open_.is_cuda and not open_.any():
+            break
+        chord = (eps * (1 - 5e-13) - at_high) / (at_low - at_high)
+        part = torch.where(open_, chord, 0.0) if number % 2 == 0 else 0.5
+        middle = high - (high - low) * part
         torch.sub(change, middle, out=left).clamp_min_(0)
-        over = torch.minimum(left, room, out=left).sum(values, keepdim=True) > eps
-        low, high = torch.where(over, middle, low), torch.where(over, high, middle)
+        at = torch.minimum(left, room, out=left).sum(values, keepdim=True)
+        over, under = open_ & (at > eps), open_ & (at <= eps)
+        low, at_low = torch.where(over, middle, low), torch.where(over, at, at_low)
+        high, at_high = torch.where(under, middle, high), torch.where(under, at, at_high)
     return high
 
 
@@ -244,6 +255,18 @@ def fewest(x: Tensor, gradient: Tensor, rise: Tensor) -> Tensor:
     room = torch.where(gradient > 0, 1 - x, x)
     gain = flat(gradient.abs() * room).double().sort(dim=1, descending=True).values
     return ((gain.cumsum(1) < rise[:, None]).sum(1) + 1).clamp_max(gain.shape[1]).float()
+
+
+def last_slope(x: Tensor, gradient: Tensor, rise: Tensor) -> Tensor:
+    """The slope's size [N] at the last value moved by the least L1 change that lets a linear function gain ``rise``.
+
+    Values of larger slope go to the edge of the box first. Where all together are not enough: the least slope.
+    """
+    room = torch.where(gradient > 0, 1 - x, x)
+    slopes, order = flat(gradient).abs().sort(dim=1, descending=True)
+    gained = (slopes * flat(room).gather(1, order)).cumsum(1, dtype=torch.float64)
+    place = (gained < rise[:, None]).sum(1, keepdim=True).clamp_max(slopes.shape[1] - 1)
+    return slopes.gather(1, place).squeeze(1)
 
 
 def keep_(x: Tensor, x0: Tensor, count: Tensor, worth: Tensor) -> Tensor:

@@ -52,6 +52,7 @@ TABLES: dict[str, dict[str, str]] = {
         "deepfool": "aresbench.attacks.deepfool:DeepFool",
         "ddn": "aresbench.attacks.ddn:DDN",
         "cw": "aresbench.attacks.cw:CW",
+        "ead": "aresbench.attacks.ead:EAD",
         "sigma-zero": "aresbench.attacks.sigma_zero:SigmaZero",
         "fab": "aresbench.attacks.fab:FAB",
         "fab-t": "aresbench.attacks.fab_t:FABT",
