@@ -145,6 +145,7 @@ def test_the_margin_and_its_ratio():
     logits = torch.tensor([[3.0, 1.0, 0.0, -2.0], [0.0, 5.0, 4.0, 1.0]])
     y = torch.tensor([0, 2])
     torch.testing.assert_close(losses.margin(logits, y), torch.tensor([2.0, -1.0]))
+    torch.testing.assert_close(losses.margin(logits - 10, y), torch.tensor([2.0, -1.0]))  # also where all are negative
     torch.testing.assert_close(losses.dlr(logits, y), torch.tensor([-2.0 / 3.0, 1.0 / 4.0]))
     torch.testing.assert_close(losses.dlr(10 * logits, y), losses.dlr(logits, y))
     with pytest.raises(SpecError, match="3 classes"):
