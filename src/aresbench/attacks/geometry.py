@@ -18,7 +18,7 @@ from aresbench.core.errors import SpecError
 from aresbench.ops.random import Streams
 
 DUAL = {"linf": "l1", "l2": "l2", "l1": "linf"}
-ROUNDS = 60  # of the search for a threshold, half of which halve its bracket; some 15 are the rule
+ROUNDS = 60  # of the search for a threshold, half of which halve its bracket; about 20 are the rule
 
 
 def allowance(eps: Tensor) -> Tensor:
