@@ -27,6 +27,9 @@ def test_threats_read_back(text):
 def test_spacing_and_spelling_do_not_make_another_threat():
     loose = parse_threat("corruption(fog,severity=3)+adversary(linf,[4*]/255,[ pgd( steps=20 ) ])")
     assert str(loose) == "corruption(fog, 3) + adversary(linf, 4/255, pgd(steps=20))"
+    nested = parse_threat("adversary(linf,4/255,[mim(steps=3,parts=[ di(prob=0.5,grow=1.2),ti ]), square])")
+    assert str(nested) == "adversary(linf, 4/255, [mim(steps=3, parts=[di(prob=0.5, grow=1.2), ti]), square])"
+    assert parse_threat(str(nested)) == nested
 
 
 def test_a_bound_is_dropped_where_nothing_is_searched():

@@ -154,7 +154,22 @@ def test_the_worst_case_of_several_attacks_and_any_bounded_search_count(plain, r
     both = ab.attack(plain, x, y, ["fgsm", "square(queries=60)"], "linf:0.2", ids=ids, surrogate=robust)
     parts = [ab.attack(plain, x, y, a, "linf:0.2", ids=ids, surrogate=robust) for a in ("fgsm", "square(queries=60)")]
     assert torch.equal(both.broken, parts[0].broken | parts[1].broken)
-    assert parts[1].broken.any(), "what stands for a search without gradients is its best offer"
+
+
+def test_what_stands_for_a_search_without_gradients_is_its_best_offer(plain, robust, digits):
+    x, y, ids = (part[:40] for part in digits)
+    out = ab.attack(plain, x, y, "square(queries=60)", "linf:0.2", ids=ids, surrogate=robust)
+    with prepared(robust, x) as ready:
+        best, last = (
+            run_attack(
+                ready, make_attack("square(queries=60)"), x, y, norm="linf", eps=0.2, ids=ids, label="0.2",
+                goal="maximise", keep=keep, component="square(queries=60)",
+            ).x_adv
+            for keep in ("best", "last")
+        )  # fmt: skip
+    assert out.broken.any()
+    torch.testing.assert_close(out.x_adv[out.broken], best[out.broken])
+    assert (best - last)[out.broken].abs().flatten(1).amax(1).gt(0.01).any()
 
 
 def test_the_result_does_not_depend_on_batch_or_order(plain, robust, digits):

@@ -209,8 +209,15 @@ def _listed(entries: tuple[str, ...]) -> str:
 def canonical(spec: str) -> str:
     """One spelling for a component with settings: no spaces but after commas."""
     call = parse_call(spec)
-    settings = [*call.args, *(f"{key}={value}" for key, value in call.kwargs.items())]
+    settings = [*map(_tidy, call.args), *(f"{key}={_tidy(value)}" for key, value in call.kwargs.items())]
     return f"{call.name}({', '.join(settings)})" if settings else call.name
+
+
+def _tidy(value: str) -> str:
+    """One spelling of a setting's value: of lists too, and of components inside them."""
+    if value.startswith("[") and value.endswith("]"):
+        return "[" + ", ".join(map(_tidy, split_top(value[1:-1], ","))) + "]"
+    return canonical(value) if value.endswith(")") and value[0] not in "'\"" else value
 
 
 def known_component(kind: str, name: str) -> None:
