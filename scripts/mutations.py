@@ -137,7 +137,7 @@ MUTATIONS = (
     ),
     Mutation(
         "APGD never halves its step",
-        "attacks/apgd.py",
+        "attacks/apgd_rules.py",
         "    halve = due & ((rises <= rho * s.window) | stuck)",
         "    halve = due & (rises < 0)",
         f"{PEERS} -k 'same_path_as and ce and linf and robust'",

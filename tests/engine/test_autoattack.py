@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import torch
 from pyautoattack import AutoAttack as Peer
 
 import aresbench as ab
-from aresbench.attacks.load import members
+from aresbench.attacks.load import make_attack, members
 from aresbench.store import Store
 
 N, EPS = 10, 0.15
@@ -26,13 +27,39 @@ def whole(robust, digits):
     return ab.attack(robust, x[:N], y[:N], "autoattack", f"linf:{EPS}", ids=ids[:N])
 
 
-def test_standard_is_what_the_field_calls_so():
-    assert list(members("autoattack", "linf")) == [
-        "apgd-ce(steps=100)",
-        "apgd-t(steps=100)",
-        "fab-t(steps=100)",
-        "square(queries=5000)",
-    ]
+@pytest.mark.parametrize(
+    ("spec", "norm", "parts"),
+    [
+        ("autoattack", "linf", ["apgd-ce", "apgd-t", "fab-t", "square"]),
+        ("autoattack", "l2", ["apgd-ce", "apgd-t", "fab-t", "square"]),
+        ("autoattack", "l1", ["apgd-ce(restarts=5)", "apgd-t(targets=5)", "fab-t", "square"]),
+        (
+            "autoattack(version=plus)",
+            "linf",
+            ["apgd-ce(restarts=5)", "apgd-dlr(restarts=5)", "fab(restarts=5)", "square", "apgd-t", "fab-t"],
+        ),
+        ("autoattack(version=rand)", "l2", ["eot(attack=apgd-ce, draws=20)", "eot(attack=apgd-dlr, draws=20)"]),
+    ],
+)
+def test_the_versions_are_what_the_field_calls_so(spec, norm, parts):
+    assert list(members(spec, norm).values()) == [make_attack(part) for part in parts]
+    settings = {
+        "apgd-ce": {"steps": 100, "rho": 0.75},
+        "apgd-t": {"steps": 100},
+        "fab-t": {"steps": 100, "targets": 9, "alpha_max": 0.1, "eta": 1.05, "beta": 0.9},
+        "square": {"queries": 5000, "p_init": 0.8, "rescale_schedule": False},
+    }
+    for part in parts:
+        for name, wanted in settings.items():
+            if part.partition("(")[0] == name:
+                assert asdict(make_attack(part)).items() >= wanted.items()
+
+
+def test_our_own_order_breaks_what_standard_breaks_for_less(whole, robust, digits):
+    x, y, ids = digits
+    fast = ab.attack(robust, x[:N], y[:N], "autoattack(version=fast)", f"linf:{EPS}", ids=ids[:N])
+    assert (fast.broken | ~whole.broken).all()
+    assert (fast.forwards + fast.backwards).sum() < 0.5 * (whole.forwards + whole.backwards).sum()
 
 
 @pytest.mark.parametrize("batch", [1, 7, 64])
