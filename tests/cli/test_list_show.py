@@ -131,3 +131,10 @@ def test_the_quickest_verbs_import_no_table_library_either(fresh: Any, words: st
         "print('HEAVY', [m for m in ('numpy', 'pandas', 'pyarrow', 'rich') if m in sys.modules])"
     )
     assert said.out.splitlines()[-1:] == ["HEAVY []"], said.err
+
+
+@pytest.mark.parametrize("words", [("list", "attacks", "sgm"), ("show", "sgm"), ("show", "attack", "sgm")])
+def test_what_is_kept_elsewhere_is_said_to_be_there(command: Any, words: tuple[str, ...]) -> None:
+    said = command(*words)
+    assert said.status == 2
+    assert "+ sgm(gamma=0.2)" in said.err

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from aresbench.core.errors import UnknownName, did_you_mean
-from aresbench.core.registry import SINGULAR, Card, card, find, table
+from aresbench.core.registry import ELSEWHERE, SINGULAR, Card, card, find, table
 from aresbench.core.spec import parse_call
 from aresbench.core.suite import load_suite, suite_names
 
@@ -59,7 +59,8 @@ def locate(thing: str, kind: str | None = None) -> tuple[str, str]:
     known = [n for k in kinds for n in names(k)]
     raise UnknownName(
         f"there is no {WORDS[kind] if kind else 'component'} called {name!r}",
-        did_you_mean(name, known)
+        ELSEWHERE.get(name)
+        or did_you_mean(name, known)
         or "`aresbench list attacks` (models, corruptions, datasets, defences, suites) shows them all",
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 from aresbench.cli import catalogue
 from aresbench.cli.parser import print_columns, print_json
 from aresbench.core.errors import UnknownName, did_you_mean
+from aresbench.core.registry import ELSEWHERE
 
 
 def add(verbs: Any) -> None:
@@ -27,7 +28,8 @@ def call(args: argparse.Namespace) -> int:
     found = [one for one in everything if fnmatch.fnmatchcase(one["name"], pattern)]
     if not found and args.pattern != "*":
         known = [one["name"] for one in everything]
-        hint = did_you_mean(args.pattern, known) or f"`aresbench list {args.kind}` shows them all"
+        near = ELSEWHERE.get(args.pattern) or did_you_mean(args.pattern, known)
+        hint = near or f"`aresbench list {args.kind}` shows them all"
         raise UnknownName(f"none of the {args.kind} matches {args.pattern!r}", hint)
     if args.json:
         print_json(found)

@@ -101,6 +101,12 @@ SINGULAR = {
     "models": "model source",
 }
 
+# Names that people look for here, and where to find them.
+ELSEWHERE = {
+    "sgm": "the skip gradient method is a rule of the surrogate: write it behind a model's name, "
+    "timm:resnet50.a1_in1k + sgm(gamma=0.2), or use aresbench.skip_gradient",
+}
+
 
 @dataclass(frozen=True)
 class Card:
@@ -149,7 +155,7 @@ def find(kind: str, name: str) -> Any:
         return _import_object(name, kind)
     raise UnknownName(
         f"there is no {SINGULAR[kind]} called {name!r}",
-        did_you_mean(name, entries) or f"`aresbench list {kind}` shows them all",
+        ELSEWHERE.get(name) or did_you_mean(name, entries) or f"`aresbench list {kind}` shows them all",
     )
 
 
@@ -224,7 +230,7 @@ def card(kind: str, name: str) -> Card:
     if path is None:
         raise UnknownName(
             f"there is no {SINGULAR[kind]} called {name!r}",
-            did_you_mean(name, table(kind)) or f"`aresbench list {kind}` shows them all",
+            ELSEWHERE.get(name) or did_you_mean(name, table(kind)) or f"`aresbench list {kind}` shows them all",
         )
     module, _, attribute = path.rpartition(":")
     source = _source_of(module)
