@@ -252,6 +252,40 @@ def test_the_final_search_asks_three_times_on_the_line_to_the_nearest_break(line
     assert (problem.ledger.distance < state.nearest).all()
 
 
+def test_fab_walks_as_published(linear):
+    """Ten steps under L2 written out again from the paper's formulas, in float64, where the box plays no part."""
+    model, x, y = linear(n=6, low=0.45, high=0.55)
+    asked = []
+
+    def watched(images):
+        asked.append(images.detach().clone())
+        return model(images)
+
+    attack = FAB(steps=10, eta=1.3, beta=0.7, alpha_max=0.2)
+    problem = problem_of(watched, x, y, 2)
+    with torch.no_grad():
+        state = attack.start(problem)
+        for _ in range(10):
+            state = attack.step(problem, state)
+            state.t = state.t + 1
+
+    w = (model.weight[1 - y] - model.weight[y]).detach().double()
+    b = (model.bias[1 - y] - model.bias[y]).detach().double()
+    start = x.flatten(1).double()
+    point, wanted = start, []
+    for _ in range(10):
+        near, own = (-((w * z).sum(1) + b)[:, None] * w / w.square().sum(1, keepdim=True) for z in (point, start))
+        far, own_far = near.norm(dim=1, keepdim=True), own.norm(dim=1, keepdim=True)
+        alpha = (far / (far + own_far)).clamp_max(0.2)
+        moved = (1 - alpha) * (point + 1.3 * near) + alpha * (start + 1.3 * own)
+        wanted += [point, moved]
+        broken = (w * moved).sum(1, keepdim=True) + b[:, None] > 0
+        point = torch.where(broken, 0.3 * start + 0.7 * moved, moved)
+    assert len(asked) == 21  # the image first
+    for seen, right in zip(asked[1:], wanted, strict=True):
+        torch.testing.assert_close(seen.flatten(1).double(), right, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("settings", [{"steps": 0}, {"alpha_max": 1.5}, {"beta": 0}, {"eta": -1}, {"restarts": 0}])
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: type(attack).__name__)
 def test_senseless_settings_are_refused(attack, settings):

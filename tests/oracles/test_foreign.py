@@ -72,6 +72,23 @@ def test_pgd_of_torchattacks_does_what_it_does_alone_and_each_call_is_counted(di
     assert ((gap > EPS / 100).float().mean(1) <= 0.01).all()
 
 
+def test_each_question_without_a_gradient_is_counted(digits):
+    model, x, y = digits
+    asked = []
+
+    class Counting(nn.Module):
+        anchor = nn.Parameter(torch.zeros(1))
+
+        def forward(self, images):
+            asked.append(len(images))
+            return model(images)
+
+    torchattacks.Square(Counting(), eps=1e-4, n_queries=15)(x[:1], y[:1])
+    out = drive((model, x[:3], y[:3]), "torchattacks(attack=Square(n_queries=15))", "linf", 1e-4)
+    assert out.forwards.tolist() == [sum(asked) + 1] * 3
+    assert out.backwards.tolist() == [0] * 3
+
+
 def test_the_norm_and_the_target_reach_the_library(digits):
     y = digits[2]
     for inner, norm, eps in (("APGD(steps=10)", "l2", 1.0), ("PGDL2(steps=10)", "l2", 1.0), ("PIFGSM", "linf", 0.05)):
@@ -85,7 +102,7 @@ def test_the_norm_and_the_target_reach_the_library(digits):
 
 
 class Loose(torchattacks.attack.Attack):
-    """A planted attack: takes one step up the gradient, and then leaves the ball and the box."""
+    """A planted attack: takes one step up the gradient, out of the ball and the box, and asks about it."""
 
     def __init__(self, model, eps=8 / 255, out=1.5):
         super().__init__("Loose", model)
@@ -94,7 +111,9 @@ class Loose(torchattacks.attack.Attack):
     def forward(self, images, labels):
         images = images.clone().requires_grad_(True)
         nn.functional.cross_entropy(self.get_logits(images), labels).backward()
-        return images.detach() + self.out * self.eps * images.grad.sign()
+        found = images.detach() + self.out * self.eps * images.grad.sign()
+        self.get_logits(found)
+        return found
 
 
 def test_what_lies_outside_the_budget_is_rejected_and_counted(digits, monkeypatch):
@@ -103,6 +122,10 @@ def test_what_lies_outside_the_budget_is_rejected_and_counted(digits, monkeypatc
     assert not out.broken.any()
     assert (out.rejected == 1).sum() >= N // 2
     assert (out.rejected <= 1).all()
+    # A minimal attack walks where it likes: only what it returns is held against it.
+    near = drive(digits, AdvLib("ddn(steps=15)"), "l2", 0.4, goal="break")
+    assert (near.rejected[~near.broken] == 1).sum() >= N // 2
+    assert (near.rejected <= 1).all()
     honest = drive(digits, "torchattacks(attack=Square(n_queries=20))", "linf", 0.2)
     assert (honest.rejected == 0).all()
 
@@ -135,6 +158,9 @@ def test_draws_belong_to_the_image_and_nothing_global_is_left_changed(digits):
     torch.testing.assert_close(few.x_adv, whole.x_adv[5:8], rtol=0, atol=1e-6)
     other = drive((model, x[5:8], y[5:8]), attack, "linf", EPS, goal="maximise", ids=ids[5:8], seed=1)
     assert (other.x_adv - few.x_adv).abs().amax() > EPS / 10
+    twice = x[[5, 5]], y[[5, 5]]
+    pair = drive((model, *twice), attack, "linf", EPS, goal="maximise", ids=["a", "b"]).x_adv
+    assert (pair[0] - pair[1]).abs().amax() > EPS / 10
 
 
 def test_the_users_model_is_left_alone_and_nothing_is_printed(digits, capfd):
