@@ -61,7 +61,7 @@ def nearest(model, x, y, norm):
 # -- exact answers ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("classes", [2, 3, 6])
+@pytest.mark.parametrize("classes", [2, 5])
 @pytest.mark.parametrize("edges", [False, True], ids=["box inactive", "box active"])
 @every_pair
 def test_the_nearest_break_of_a_linear_model_is_found(linear, run, attack, norm, edges, classes):
@@ -69,7 +69,7 @@ def test_the_nearest_break_of_a_linear_model_is_found(linear, run, attack, norm,
     out = run(model, attack, x, y, norm, INF, goal="minimise")
     ratio = out.distance.numpy() / nearest(model, x, y, norm)
     assert ratio.min() >= 1 - 1e-5
-    if edges and classes > 2 and isinstance(attack, FAB):
+    if (edges or norm == "l1") and classes > 2 and isinstance(attack, FAB):
         # As published it chooses among several boundaries by their distances without the box, and may choose wrongly.
         assert (ratio <= 1.02).mean() >= 0.8
     else:
