@@ -14,6 +14,7 @@ from aresbench.attacks import geometry, losses
 from aresbench.attacks.base import Attack, Problem, State
 from aresbench.attacks.settings import check_flag, check_number, check_whole
 
+SMALL = 0.15  # share of the image below which a square is painted pixel by pixel, on a CPU
 SCHEDULE = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """Squares after which the area of a square is halved, for a run of 10 000."""
 
@@ -93,9 +94,7 @@ class Square(Attack):
         loss = losses.goal_margin(problem)(logits, problem.y)
         better = loss > state.best_loss
         return SquareState(
-            state.t,
-            torch.where(geometry.per_image(better, candidate), candidate, state.best),
-            torch.where(better, loss, state.best_loss),
+            state.t, _replaced(state.best, candidate, better), torch.where(better, loss, state.best_loss)
         )
 
     def side(self, t: Tensor, height: int, width: int) -> Tensor:
@@ -122,8 +121,15 @@ class Square(Attack):
         columns = _within(width, left, side)
         inside = rows[:, None, :, None] & columns[:, None, None, :]
         signs = streams.signs("sign", (channels, 1, 1), t)
-        edge = geometry.ascend(x0, signs, problem.eps, problem.norm).clamp_(0, 1)
-        return torch.where(inside, edge, state.best)
+        if x0.is_cuda or int(side.max()) ** 2 > SMALL * height * width:
+            edge = geometry.ascend(x0, signs, problem.eps, problem.norm).clamp_(0, 1)
+            return torch.where(inside, edge, state.best)
+        # Small squares: only their pixels are touched.
+        at, row, column = inside.squeeze(1).nonzero(as_tuple=True)
+        painted = state.best.clone()
+        edge = x0[at, :, row, column] + signs[at, :, 0, 0] * problem.eps[at, None]
+        painted[at, :, row, column] = edge.clamp_(0, 1)
+        return painted
 
     def _move(self, problem: Problem, state: SquareState) -> Tensor:
         """The best point with the mass of one window moved to another; at step 0 the starting point itself."""
@@ -161,6 +167,14 @@ class Square(Attack):
         change = torch.where(receives, fresh, change * ~gives)
         moved = geometry.stretch_(x0 + change, x0, eps, norm)
         return torch.where(geometry.per_image(t == 0, moved), state.best, moved)
+
+
+def _replaced(best: Tensor, candidate: Tensor, better: Tensor) -> Tensor:
+    """The candidates of the images where they are better, else what was best."""
+    if best.is_cuda:
+        return torch.where(geometry.per_image(better, best), candidate, best)
+    at = better.nonzero().squeeze(1)  # a few: the others need not be copied
+    return best.index_copy(0, at, candidate[at]) if len(at) else best
 
 
 def _within(length: int, begin: Tensor, extent: Tensor) -> Tensor:
