@@ -148,6 +148,8 @@ def verdict(pairs: list[Pair]) -> list[str]:
         *listed(others[:10]),
         "### Known defects of others, and where they show",
         "",
+        "What is known is read in their code; a difference may have further causes.",
+        "",
     ]
 
 
