@@ -65,7 +65,7 @@ def test_samples_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_samples_damaged_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     spec = importlib.util.find_spec("foolbox")
     assert spec is not None
-    spec.submodule_search_locations = [str(tmp_path)]
+    monkeypatch.setattr(spec, "submodule_search_locations", [str(tmp_path)])  # the module's own where it is imported
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
     with pytest.raises(DataError, match="0 ImageNet photographs where 20 belong"):
         load_dataset("samples")
