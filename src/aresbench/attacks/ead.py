@@ -61,6 +61,8 @@ class EAD(Attack):
 
     - The squared norm spreads the change over more values than L1 asks for: its weight falls from 1 to 0 in
       the first half of each round. With it and the paper's beta of 0.001 to 0.01 the answer is nearly that under L2.
+      Not everywhere: on an adversarially trained MNIST model the paper's objective ends at half the distance (the
+      page "Side by side with other libraries" has the figures), and ``fmn`` under L1 nearer than both.
     - Scales are the image's own: the first c is twice what a linear model needs (the paper: 0.001), the first
       step ``lr`` times the distance that it has. Steps shrink along a cosine, sooner where a round makes no progress.
     - The model is asked once per update, at the point that momentum carries to; all these points are offered.
