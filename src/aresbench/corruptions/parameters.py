@@ -184,8 +184,8 @@ PIXELATE: Doses = {
     299: (0.5, 0.4, 0.3, 0.25, 0.2),
 }
 
-# Mean and deviation of the drops, sigma in pixels of their blur, threshold, strength of water or sigma of mud, and whether
-# it is mud (1) or water (0).
+# Mean and deviation of the drops, sigma in pixels of their blur, threshold, strength of water or sigma of mud,
+# and whether it is mud (1) or water (0).
 SPATTER: Doses = {
     32: (
         (0.62, 0.1, 0.7, 0.7, 0.5, 0),
