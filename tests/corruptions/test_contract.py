@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import random
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from aresbench.core.errors import DataError, SpecError
 from aresbench.core.registry import TABLES, card
-from aresbench.corruptions.base import Corruption
+from aresbench.corruptions.base import MODES, Corruption
 from aresbench.corruptions.load import corrupt, make_corruption
 from aresbench.ops.random import Streams
 
@@ -125,13 +127,41 @@ def test_unknown_severity_is_refused(name: str, severity: object) -> None:
     assert "1, 2, 3, 4 or 5" in caught.value.remedy
 
 
-def test_modes_that_do_not_exist_and_modes_to_come_are_told_apart(name: str) -> None:
+def test_unknown_mode_is_refused(name: str) -> None:
     with pytest.raises(SpecError, match="unknown corruption mode 'memroy'") as caught:
         make_corruption(name, 1, "memroy")
     assert "'memory'" in caught.value.remedy
-    for mode in ("disk", "imagecorruptions"):
-        with pytest.raises(SpecError, match=f"'{mode}' is not available"):
-            make_corruption(name, 1, mode)
+    with pytest.raises(SpecError, match="unknown corruption mode 'jpeg'") as caught:
+        make_corruption(name, 1, "jpeg")
+    assert "memory, disk or imagecorruptions" in caught.value.remedy
+
+
+def test_disk_is_memory_saved_as_jpeg_of_quality_85(name: str, photos: Tensor) -> None:
+    memory, disk = (make_corruption(name, 3, mode) for mode in ("memory", "disk"))
+    kept = memory(photos, Streams(0, memory.component, IDS))
+    for result, levels in zip(disk(photos, Streams(0, disk.component, IDS)), kept, strict=True):
+        file = io.BytesIO()
+        pixels = (levels * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+        Image.fromarray(pixels).save(file, "JPEG", quality=85, optimize=True)
+        assert np.array_equal((result * 255).round().permute(1, 2, 0).numpy(), np.array(Image.open(file)))
+
+
+def test_imagecorruptions_takes_the_doses_of_224_px_at_every_size(name: str) -> None:
+    for severity in (1, 2, 3, 4, 5):
+        corruption = make_corruption(name, severity, "imagecorruptions")
+        wanted = make_corruption(name, severity).describe(224, 224)
+        for height, width in ((32, 32), (64, 90), (224, 224), (1000, 800)):
+            described = corruption.describe(height, width)
+            assert (described["mode"], described["parameter_set"]) == ("imagecorruptions", 224)
+            if name != "elastic_transform":  # that package's is another algorithm, with parameters of its own
+                assert described["parameters"] == wanted["parameters"]
+
+
+def test_modes_are_different_records(name: str) -> None:
+    made = [make_corruption(name, 2, mode) for mode in MODES]
+    assert [c.describe()["mode"] for c in made] == ["memory", "disk", "imagecorruptions"]
+    assert len(set(made)) == 3
+    assert len({c.component for c in made}) == 1  # and the same draws: they differ by the protocol alone
 
 
 @pytest.mark.parametrize(

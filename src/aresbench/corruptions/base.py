@@ -21,14 +21,17 @@ from torch import Tensor
 
 from aresbench.core.errors import DataError, SpecError, did_you_mean
 from aresbench.corruptions.parameters import Doses, nearest_set
+from aresbench.ops.jpeg import through_jpeg
 from aresbench.ops.random import Streams
 
-# What happens to the corrupted image before a model sees it.
+# Three protocols with three different numbers; see docs/explanation/corruption-modes.md.
 #   memory           8 bits by truncation, nothing else (how CIFAR-10-C was made)
 #   disk             memory, then saved as JPEG at quality 85 (how ImageNet-C was published)
-#   imagecorruptions the variants of the Python package of that name
+#   imagecorruptions memory, with the rules of the Python package of that name: the doses of 224 px at every
+#                    size, and another frost and elastic_transform
 MODES = ("memory", "disk", "imagecorruptions")
-AVAILABLE_MODES = ("memory",)
+DISK_QUALITY = 85
+PACKAGE_SIDE = 224
 
 # Two float32 roundings of k/255 differ from it by under 2^-14 levels; no other 8-bit level is near.
 _SAME_LEVEL = 2.0**-14
@@ -43,10 +46,12 @@ class Corruption(ABC):
 
     Args:
         severity: the dose, 1 (mild) to 5 (strong).
-        mode: what follows the change; ``memory`` is 8 bits by truncation.
+        mode: the protocol. ``memory``: 8 bits by truncation. ``disk``: then through JPEG at quality 85 with colours
+            at half resolution, as the files of ImageNet-C. ``imagecorruptions``: as ``memory``, with that package's
+            rules (the doses of 224 px at every size; another frost and elastic transform).
 
     Raises:
-        SpecError: no such severity, no such mode, or a mode that is not available for now.
+        SpecError: no such severity, or no such mode.
     """
 
     severity: int
@@ -64,12 +69,7 @@ class Corruption(ABC):
         if self.mode not in MODES:
             raise SpecError(
                 f"unknown corruption mode {self.mode!r}",
-                did_you_mean(str(self.mode), MODES) or f"choose {' or '.join(AVAILABLE_MODES)}",
-            )
-        if self.mode not in AVAILABLE_MODES:
-            raise SpecError(
-                f"the corruption mode {self.mode!r} is not available for now",
-                f"choose {' or '.join(AVAILABLE_MODES)}",
+                did_you_mean(str(self.mode), MODES) or f"choose {', '.join(MODES[:-1])} or {MODES[-1]}",
             )
 
     @property
@@ -77,9 +77,15 @@ class Corruption(ABC):
         """The name under which this corruption draws: ``Streams(seed, corruption.component, ids)``."""
         return f"{self.name}/{self.severity}"
 
+    def parameter_set(self, height: int, width: int) -> int:
+        """The image side whose doses apply to images of this size in pixels: the nearest, or 224 as the mode says."""
+        if self.mode == "imagecorruptions":
+            height = width = PACKAGE_SIDE
+        return nearest_set(self.doses, height, width)
+
     def dose(self, height: int, width: int) -> Any:
         """The parameters of this severity for images of this size in pixels."""
-        return self.doses[nearest_set(self.doses, height, width)][self.severity - 1]
+        return self.doses[self.parameter_set(height, width)][self.severity - 1]
 
     def describe(self, height: int | None = None, width: int | None = None) -> dict[str, object]:
         """The record that goes into a cell's key; with an image size also the parameters it selects."""
@@ -91,7 +97,7 @@ class Corruption(ABC):
         }
         if height is not None and width is not None:
             dose = self.dose(height, width)
-            record["parameter_set"] = nearest_set(self.doses, height, width)
+            record["parameter_set"] = self.parameter_set(height, width)
             record["parameters"] = list(dose) if isinstance(dose, tuple) else [dose]
         return record
 
@@ -146,7 +152,8 @@ class Corruption(ABC):
         check_images(x)
         result = torch.empty_like(x, requires_grad=False, memory_format=torch.contiguous_format)
         for part in _parts(x):
-            result[part] = self.levels(x[part], draws_of(part))
+            levels = self.levels(x[part], draws_of(part))
+            result[part] = through_jpeg(levels.to(torch.uint8), DISK_QUALITY) if self.mode == "disk" else levels
         return result.div_(255)
 
 

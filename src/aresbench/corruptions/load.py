@@ -20,7 +20,8 @@ def make_corruption(name: str, severity: int, mode: str = "memory") -> Corruptio
     Args:
         name: see ``aresbench list corruptions``.
         severity: 1 (mild) to 5 (strong).
-        mode: what follows the change; ``memory`` is 8 bits by truncation.
+        mode: ``memory`` (8 bits by truncation), ``disk`` (then JPEG, as ImageNet-C was published) or
+            ``imagecorruptions`` (that package's rules).
 
     Raises:
         UnknownName: no such corruption; the nearest right name is given.
@@ -58,7 +59,11 @@ def corrupt(
         severity: 1 (mild) to 5 (strong).
         seed: another seed gives other draws.
         ids: one id per image; by default a hash of its pixels, so equal images get equal noise.
-        mode: what follows the change; ``memory`` is 8 bits by truncation.
+        mode: the protocol, part of every result: numbers of different modes are not comparable.
+            ``memory``: 8 bits by truncation, nothing else (how CIFAR-10-C was made).
+            ``disk``: as ``memory``, then JPEG at quality 85 with colours at half resolution (how ImageNet-C was
+            published). ``imagecorruptions``: as ``memory``, with the rules of the Python package of that name:
+            the doses of 224 px at every size, and another frost and elastic transform.
 
     Returns:
         [N,3,H,W] of x's dtype and device, multiples of 1/255.
