@@ -28,12 +28,12 @@ def test_synonyms_and_spelling():
 def test_same_order_is_the_identity():
     found = match_classes(MODEL, MODEL)
     assert found.rule == "identity"
-    assert found.keep == ()
+    assert found.outputs == ()
 
 
 def test_a_subset_can_restrict_the_model():
     found = match_classes(Classes(("hen", "goldfish")), MODEL, subset=True)
-    assert found.keep == (3, 1)
+    assert found.outputs == ((3,), (1,))
     assert found.target == (0, 1)
     assert found.describe() != match_classes(Classes(("goldfish", "hen")), MODEL, subset=True).describe()
 
@@ -60,3 +60,28 @@ def test_an_ambiguous_name_is_refused():
 def test_what_matches_nothing_is_told_what_the_model_knows():
     with pytest.raises(DataError, match="goldfish"):
         match_classes(Classes(("zzzzzz",)), MODEL)
+
+
+WIDE = Classes(
+    ("water bird", "fish", "unknown thing"),
+    members=(Classes(("hen", "white shark"), ("n4", "n3")), Classes(("goldfish",), ("n2",)), Classes((), ())),
+)
+
+
+def test_a_wide_class_takes_several_outputs():
+    found = match_classes(WIDE, MODEL, subset=True)
+    assert found.target == (0, 1, 2)
+    assert found.outputs == ((3, 2), (1,), ())
+    assert found.rule == "subset"
+
+
+def test_outputs_that_no_wide_class_takes_stay_by_themselves():
+    found = match_classes(WIDE, MODEL)
+    assert found.outputs == ((3, 2), (1,), (), (0,))
+    assert found.rule == "full"
+    assert found.describe() != match_classes(WIDE, MODEL, subset=True).describe()
+
+
+def test_members_are_counted():
+    with pytest.raises(DataError, match="members of 1 classes"):
+        Classes(("a", "b"), members=(Classes(("hen",)),))

@@ -169,6 +169,6 @@ def test_getting_ready_leaves_the_global_random_state_alone():
 
 def test_the_class_map_keeps_the_outputs_that_take_part(plain, digits):
     x = digits[0][:4]
-    with prepared(plain, x, class_map=ClassMap((0, 1), (7, 3), "subset")) as model:
+    with prepared(plain, x, class_map=ClassMap((0, 1), ((7,), (3,)), "subset")) as model:
         assert model(model.place(x)).shape == (4, 2)
         torch.testing.assert_close(model.confirm(x), plain(x).detach()[:, [7, 3]])

@@ -16,14 +16,20 @@ class Classes:
     Args:
         names: one readable label text per class (``"tench, Tinca tinca"``: synonyms separated by commas).
         ids: one stable id per class where there is one (ImageNet wnids), else empty.
+        members: for a dataset whose classes are wider than those of the models it is meant for (ObjectNet's), the
+            models' classes that count as each of its own, any number of them. A class without members is one that
+            no model answers: its images are always wrong.
     """
 
     names: tuple[str, ...]
     ids: tuple[str, ...] = ()
+    members: tuple[Classes, ...] = ()
 
     def __post_init__(self) -> None:
         if self.ids and len(self.ids) != len(self.names):
             raise DataError(f"{len(self.names)} class names but {len(self.ids)} class ids")
+        if self.members and len(self.members) != len(self.names):
+            raise DataError(f"{len(self.names)} class names but members of {len(self.members)} classes")
 
     def __len__(self) -> int:
         return len(self.names)
@@ -31,6 +37,7 @@ class Classes:
     def hash(self) -> str:
         """Short hash of names and ids in order: part of a protocol's identity."""
         text = "\n".join(self.names) + "\0" + "\n".join(self.ids)
+        text += "".join("\0" + member.hash() for member in self.members)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -39,18 +46,20 @@ class ClassMap:
     """How a model's outputs answer a dataset's labels.
 
     Args:
-        target: for each dataset class, the position of its logit *after* ``keep`` is applied.
-        keep: the model outputs that take part (a mask), or empty for all of them.
+        target: for each dataset class, the position of its logit *after* ``outputs`` is applied.
+        outputs: for each position, the model outputs of which it takes the largest; an output that stands nowhere
+            takes no part (a mask), and a position without outputs is below all others. Empty: the model's own
+            outputs, all of them, in their order.
         rule: the name under which the map is recorded, e.g. ``identity``, ``full``, ``subset``.
     """
 
     target: tuple[int, ...]
-    keep: tuple[int, ...] = ()
+    outputs: tuple[tuple[int, ...], ...] = ()
     rule: str = "identity"
 
     def describe(self) -> dict[str, object]:
         """The record that goes into a cell's key."""
-        text = ",".join(map(str, self.target)) + "|" + ",".join(map(str, self.keep))
+        text = ",".join(map(str, self.target)) + "|" + ",".join("+".join(map(str, found)) for found in self.outputs)
         return {"rule": self.rule, "hash": hashlib.sha256(text.encode()).hexdigest()[:12]}
 
 
@@ -76,6 +85,32 @@ def match_classes(data: Classes, model: Classes, *, subset: bool = False) -> Cla
     Raises:
         DataError: a class has no counterpart, or more than one.
     """
+    if data.members:
+        return _match_members(data, model, subset=subset)
+    indices = _counterparts(data, model)
+    if indices == list(range(len(model))):
+        return ClassMap(tuple(indices))
+    if subset:
+        return ClassMap(tuple(range(len(indices))), tuple((k,) for k in indices), "subset")
+    return ClassMap(tuple(indices), (), "full")
+
+
+def _match_members(data: Classes, model: Classes, *, subset: bool) -> ClassMap:
+    """Each class of the data takes the largest of its members' outputs; the others stay by themselves, or go."""
+    everyone = Classes(
+        tuple(name for member in data.members for name in member.names),
+        tuple(key for member in data.members for key in member.ids),
+    )
+    found = iter(_counterparts(everyone, model))
+    outputs = [tuple(next(found) for _ in range(len(member))) for member in data.members]
+    if not subset:
+        taken = {k for group in outputs for k in group}
+        outputs += [(k,) for k in range(len(model)) if k not in taken]
+    return ClassMap(tuple(range(len(data))), tuple(outputs), "subset" if subset else "full")
+
+
+def _counterparts(data: Classes, model: Classes) -> list[int]:
+    """For each class of the data, the model's output of that class; no output serves two."""
     if data.ids and model.ids:
         where = {wnid: [i] for i, wnid in enumerate(model.ids)}
         wanted = [{wnid} for wnid in data.ids]
@@ -101,8 +136,4 @@ def match_classes(data: Classes, model: Classes, *, subset: bool = False) -> Cla
     if len(set(indices)) != len(indices):
         twice = next(i for i in indices if indices.count(i) > 1)
         raise DataError(f"two classes of the data match the model's class {model.names[twice]!r}")
-    if indices == list(range(len(model))):
-        return ClassMap(tuple(indices), (), "identity")
-    if subset:
-        return ClassMap(tuple(range(len(indices))), tuple(indices), "subset")
-    return ClassMap(tuple(indices), (), "full")
+    return indices

@@ -20,6 +20,7 @@ from PIL import Image
 
 from aresbench.core.classes import Classes
 from aresbench.core.errors import DataError
+from aresbench.core.flag import Flag
 from aresbench.core.preprocessing import Preprocessing
 from aresbench.ops.resize import apply, to_rgb
 
@@ -53,6 +54,8 @@ class Listing:
         positions: int64 [n], the places of these images in the published order of the whole dataset, where
             the files at hand are only a part of it; by default the order of the ids given here.
         notes: what a reader of the results should know about how the files were read.
+        accepted: for each image every label that counts as right, where there may be several; ``labels`` holds the
+            first of them.
 
     Raises:
         DataError: no image, doubled ids, labels that are not in range.
@@ -65,6 +68,7 @@ class Listing:
     images: Sequence[Path | np.ndarray] | np.ndarray
     positions: np.ndarray | None = None
     notes: tuple[str, ...] = ()
+    accepted: tuple[tuple[int, ...], ...] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.ids)
@@ -76,6 +80,11 @@ class Listing:
             seen: set[str] = set()
             twice = next(i for i in self.ids if i in seen or seen.add(i))  # type: ignore[func-returns-value]
             raise DataError(f"{self.name} has the image id {twice!r} twice", "each image needs an id of its own")
+        if self.accepted is not None:
+            if len(self.accepted) != n or any(y not in a for y, a in zip(self.labels, self.accepted, strict=True)):
+                raise DataError(f"{self.name}: each image's label must be among those that count as right")
+            if max(map(max, self.accepted)) >= len(self.classes) or min(map(min, self.accepted)) < 0:
+                raise DataError(f"{self.name}: labels that count as right are out of range")
         wrong = np.flatnonzero((self.labels < 0) | (self.labels >= len(self.classes)))
         if len(wrong):
             first = int(wrong[0])
@@ -91,6 +100,17 @@ class Dataset(ABC):
 
     A new dataset is one class: its facts (the literals below), its settings as fields of a frozen dataclass, and
     ``read``. Nothing is decoded before ``picture`` or ``load_images`` asks for it.
+
+    Facts of the class:
+        title, licence, citation, obtain, image_size: its card, for readers.
+        terms: what the licence allows: ``free`` (commercial use too), ``attribution`` (commercial use with the
+            authors named), ``non-commercial``, or ``unclear``.
+        standard_order: is the class index order a public standard (ImageNet's, CIFAR-10's)?
+        class_rule: does a model choose among all of its outputs (``full``), or among the classes of these data
+            alone (``subset``, a mask)?
+        ready_size: (height, width) at which the pictures are published to be used as they are: a model of this
+            input size takes them without resize and crop.
+        parent: of a shift, the registered dataset that its accuracy is compared with.
     """
 
     title: ClassVar[str]
@@ -98,7 +118,11 @@ class Dataset(ABC):
     citation: ClassVar[str]
     obtain: ClassVar[str]
     image_size: ClassVar[str]
-    standard_order: ClassVar[bool] = False  # is the class index order a public standard (ImageNet's, CIFAR-10's)?
+    terms: ClassVar[str] = "unclear"
+    standard_order: ClassVar[bool] = False
+    class_rule: ClassVar[str] = "full"
+    ready_size: ClassVar[tuple[int, int] | None] = None
+    parent: ClassVar[str] = ""
 
     @abstractmethod
     def read(self) -> Listing:
@@ -107,6 +131,21 @@ class Dataset(ABC):
         Raises:
             DataError: files are missing or do not fit together.
         """
+
+    def check(self, n: int | None = None) -> list[Flag]:
+        """What is wrong with these files beyond what any dataset is examined for; the first n images only."""
+        return []
+
+    @property
+    def standard(self) -> Classes | None:
+        """The public order of classes that models of these data follow when they name none; None: there is none."""
+        return self.classes if self.standard_order else None
+
+    def prepared_by(self, preprocessing: Preprocessing | None) -> Preprocessing | None:
+        """How these pictures become the input of a model that resizes and crops others by ``preprocessing``."""
+        if preprocessing is not None and preprocessing.size == self.ready_size:
+            return Preprocessing(preprocessing.size)
+        return preprocessing
 
     @cached_property
     def _listing(self) -> Listing:
@@ -150,6 +189,12 @@ class Dataset(ABC):
     def labels(self) -> np.ndarray:
         """int64 [n]: index into ``classes``."""
         return np.asarray(self._listing.labels, dtype=np.int64)[self._rows]
+
+    @cached_property
+    def accepted(self) -> tuple[tuple[int, ...], ...] | None:
+        """For each image every label that counts as right; None where its label alone does."""
+        whole = self._listing.accepted
+        return None if whole is None else tuple(whole[k] for k in self._rows)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -206,8 +251,8 @@ class Dataset(ABC):
     def _view(self, chosen: np.ndarray) -> Dataset:
         view = copy.copy(self)
         view.__dict__.update(_rows=self._rows[chosen], positions=self.positions[chosen])
-        view.__dict__.pop("ids", None)
-        view.__dict__.pop("labels", None)
+        for derived in ("ids", "labels", "accepted"):
+            view.__dict__.pop(derived, None)
         return view
 
     def source(self, i: int) -> Path | None:

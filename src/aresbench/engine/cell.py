@@ -153,6 +153,9 @@ class _Worker:
         self.original = x
         target = torch.tensor(plan.class_map.target)
         self.y = target[torch.as_tensor(plan.dataset.labels[places])]
+        self.accepted: list[set[int]] | None = None  # where several labels count as right
+        if (accepted := plan.dataset.accepted) is not None:
+            self.accepted = [{plan.class_map.target[label] for label in accepted[k]} for k in places]
         self.x = changed_images(plan, x, places)
         self.campaign: Campaign | None = None
         self.breaks: dict[int, dict[str, Finished]] = {}
@@ -177,7 +180,8 @@ class _Worker:
         """Prediction, top-5, margin and confidence on the images before any attack, from the model itself."""
         size = self.batch or batch_for(self.x, self.device)
         with OwnRandomState(self.plan.seed, self.device):
-            logits = torch.cat([model.confirm(model.place(part)).cpu() for part in self.x.split(size)])
+            answers = [[part.cpu() for part in model.judge(model.place(part))] for part in self.x.split(size)]
+            logits, whole = map(torch.cat, zip(*answers, strict=True))
         if int(self.y.max()) >= logits.shape[1]:
             raise ModelError(
                 f"{self.plan.model.name} has {logits.shape[1]} outputs, but labels reach {int(self.y.max())}",
@@ -185,13 +189,21 @@ class _Worker:
             )
         finite = torch.isfinite(logits).all(1)
         prediction = logits.argmax(1)
+        right = self.y if self.accepted is None else torch.where(self._accepts(prediction), prediction, self.y)
         return {
             "prediction": prediction.numpy(),
+            "full_prediction": whole.numpy(),
             "top5": logits.topk(min(5, logits.shape[1]), dim=1).indices.numpy(),
-            "margin": torch.nan_to_num(losses.margin(logits, self.y), nan=0.0).numpy(),
+            "margin": torch.nan_to_num(losses.margin(logits, right), nan=0.0).numpy(),
             "confidence": torch.nan_to_num(logits.softmax(1).amax(1), nan=0.0).numpy(),
-            "correct": ((prediction == self.y) & finite).numpy(),
+            "correct": ((prediction == right) & finite).numpy(),
         }
+
+    def _accepts(self, prediction: Tensor) -> Tensor:
+        """[N] is the prediction among the labels that count as right?"""
+        assert self.accepted is not None
+        pairs = zip(prediction.tolist(), self.accepted, strict=True)
+        return torch.tensor([choice in labels for choice, labels in pairs])
 
     # -- the adversary ------------------------------------------------------------------------
 
@@ -278,6 +290,7 @@ class _Worker:
                 "margin": float(clean["margin"][k]),
                 "confidence": float(clean["confidence"][k]),
                 "correct": bool(clean["correct"][k]),
+                "full_prediction": int(clean["full_prediction"][k]) if self.plan.class_map.outputs else None,
                 **self._verdict(k, bool(clean["correct"][k])),
             }
             rows.append(row)

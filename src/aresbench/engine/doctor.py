@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from aresbench.core.errors import DataError
 from aresbench.core.flag import LEVELS, Flag
 from aresbench.data.base import Dataset, load_images
-from aresbench.engine.plan import class_map_for
+from aresbench.engine.plan import class_map_for, output_names
 from aresbench.engine.prepare import OwnRandomState, Prepared, prepared
 from aresbench.metrics import wilson
 from aresbench.models.classifier import Classifier
@@ -41,7 +41,7 @@ def examine(
         DataError: the classes of model and data cannot be matched, or an image cannot be read.
     """
     class_map = class_map_for(model, data)
-    x, kept, _ = load_images(data, list(range(min(LOOK_AT, len(data)))), model.preprocessing, on_bad)  # type: ignore[arg-type]
+    x, kept, _ = load_images(data, list(range(min(LOOK_AT, len(data)))), data.prepared_by(model.preprocessing), on_bad)  # type: ignore[arg-type]
     if not kept:
         raise DataError(f"none of the first {LOOK_AT} images of {data.name} can be read")
     y = torch.tensor(class_map.target)[torch.as_tensor(data.labels[kept])]
@@ -77,8 +77,7 @@ def examine(
         flags += _determinism(ready, x, logits)
         flags += _gradients(ready, x, y)
         flags += _input_range(ready, x, y, right)
-    called = model.classes.names if model.classes is not None else [str(k) for k in range(logits.shape[1])]
-    flags += _permuted(logits, y, right, [called[k] for k in class_map.keep] or called)
+    flags += _permuted(logits, y, right, output_names(model, data, class_map) or [*map(str, range(logits.shape[1]))])
     flags += _published(model, data, right)
     return sorted(flags, key=lambda f: LEVELS.index(f.level))
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from aresbench.attacks.base import Attack
 from aresbench.core.budget import format_fraction
-from aresbench.core.classes import ClassMap, match_classes
+from aresbench.core.classes import Classes, ClassMap, match_classes
 from aresbench.core.errors import AresError, DataError, ModelError, SpecError
 from aresbench.core.preprocessing import Preprocessing
 from aresbench.core.suite import Suite, Task, load_suite
@@ -260,19 +260,22 @@ def _for_these_data(model: Classifier, tasks: list[Task], shelf: _Shelf, data: D
 def class_map_for(model: Classifier, data: Dataset) -> ClassMap:
     """Match a model's outputs to a dataset's labels, by name wherever there are names.
 
-    A model that names no classes is matched by index alone where the index order of the data is a
-    public standard (ImageNet, CIFAR-10, digits …) and the number of outputs agrees.
+    A model that names no classes is matched by index alone where the data follow a public order of classes
+    (ImageNet's, CIFAR-10's, that of the digits …) and the number of outputs agrees. Where the dataset's rule
+    is ``subset``, the model's other outputs take no part.
 
     Raises:
         DataError: they cannot be matched.
     """
+    subset = data.class_rule == "subset"
     if model.classes is not None:
-        return match_classes(data.classes, model.classes)
-    if data.standard_order and model.num_classes in (None, len(data.classes)):
-        return ClassMap(tuple(range(len(data.classes))), (), "index")
-    if data.standard_order:
+        return match_classes(data.classes, model.classes, subset=subset)
+    if data.standard is not None and model.num_classes in (None, len(data.standard)):
+        found = match_classes(data.classes, data.standard, subset=subset)
+        return found if found.outputs else replace(found, rule="index")
+    if data.standard is not None:
         raise DataError(
-            f"{model.name} has {model.num_classes} outputs, {data.name} has {len(data.classes)} classes",
+            f"{model.name} has {model.num_classes} outputs, the order of {data.name} has {len(data.standard)} classes",
             "name the model's classes, so that they can be matched",
         )
     raise DataError(
@@ -294,13 +297,19 @@ def _plan_cell(
 ) -> Planned:
     threat = task.threat
     corruptions = tuple(make_corruption(c.name, c.severity, c.mode) for c in threat.corruptions)
-    size = model.preprocessing.size if model.preprocessing is not None else ()
+    preprocessing = data.prepared_by(model.preprocessing)
+    size = preprocessing.size if preprocessing is not None else ()
     settings: dict[str, Any] = {
         str(c): made.describe(*size) for c, made in zip(threat.corruptions, corruptions, strict=True)
     }
     armed = None
     surrogates: dict[str, tuple[Classifier, ClassMap]] = {}
     if threat.adversary is not None:
+        if data.accepted is not None:
+            raise DataError(
+                f"several labels count as right for an image of {data.name}: what would break it is not defined",
+                "put the adversary on the dataset with one label an image",
+            )
         armed = arm(threat.adversary)
         threat = replace(threat, adversary=armed.named)
         task = replace(task, threat=threat)
@@ -314,14 +323,21 @@ def _plan_cell(
             "dataset": data.name,
             "threat": str(threat),
             "protocol": {
-                "preprocessing": model.preprocessing.describe() if model.preprocessing else None,
+                "preprocessing": preprocessing.describe() if preprocessing else None,
                 "classes": class_map.describe(),
             },
             "settings": settings,
             "seed": seed,
         },
         "model": {"name": model.name, **model.card, "published": model.published},
-        "dataset": {"name": data.name, "title": data.title, "classes": output_names(model, data, class_map)},
+        "dataset": {
+            "name": data.name,
+            "title": data.title,
+            "parent": data.parent,
+            "classes": output_names(model, data, class_map),
+            # of a class map, what tells verdicts among all outputs: which of them stand behind each class
+            "outputs": [list(group) for group in class_map.outputs],
+        },
         "task": {
             "name": task.name,
             "threat": str(threat),
@@ -344,7 +360,7 @@ def _plan_cell(
         model,
         task,
         data,
-        model.preprocessing,
+        preprocessing,
         class_map,
         corruptions,
         adversary,
@@ -381,5 +397,13 @@ def _surrogates(
 
 def output_names(model: Classifier, data: Dataset, class_map: ClassMap) -> list[str]:
     """The class behind each logit after the class map; stored labels and predictions point into this list."""
-    names = data.classes.names if model.classes is None else model.classes.names
-    return [names[k] for k in class_map.keep] if class_map.keep else list(names)
+    names = _whole_classes(model, data).names
+    if not class_map.outputs:
+        return list(names)
+    own = dict(zip(class_map.target, data.classes.names, strict=True)) if data.classes.members else {}
+    return [own.get(k) or names[group[0]] for k, group in enumerate(class_map.outputs)]
+
+
+def _whole_classes(model: Classifier, data: Dataset) -> Classes:
+    """What each of the model's outputs means: by its own names, or in the public order that the data follow."""
+    return model.classes or data.standard or data.classes

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from aresbench.core.classes import ClassMap
 from aresbench.core.errors import AresError, ModelError
+from aresbench.ops.class_map import Reduction
 from aresbench.ops.memory import keep_freed_memory
 
 DRAWS = 20  # answers of a randomised model that judge one image
@@ -30,7 +31,7 @@ class Prepared:
     Args:
         search: the fast private copy; attacks query it.
         reference: the user's module itself, in eval mode; breaks are confirmed on it.
-        keep: model outputs that take part (class map), or ``None`` for all.
+        reduce: the class map, or ``None`` where the model's outputs stay as they are.
         device: where it runs.
         memory_format: layout of the images.
         num_classes: number of logits, after the class map.
@@ -41,7 +42,7 @@ class Prepared:
 
     search: nn.Module
     reference: nn.Module
-    keep: Tensor | None
+    reduce: Reduction | None
     device: torch.device
     memory_format: torch.memory_format
     num_classes: int
@@ -58,14 +59,23 @@ class Prepared:
         Of a module that draws: the logarithm of its mean probabilities over ``draws`` answers, so that neither
         an attack nor a defence wins by one lucky draw.
         """
+        return self.judge(x)[0]
+
+    def judge(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """As ``confirm``, and [N] the model's choice among all of its outputs, before the class map."""
         with torch.no_grad():
             if self.draws == 1:
-                return self._mapped(self.reference(x)).float()
-            answers = [self._mapped(self.reference(x)).float().softmax(1) for _ in range(self.draws)]
-            return torch.stack(answers).mean(0).clamp_min(1e-30).log()
+                whole = self.reference(x).float()
+                return self._mapped(whole), whole.argmax(1)
+            answers = [self.reference(x).float() for _ in range(self.draws)]
+            mean, whole = (
+                torch.stack([part.softmax(1) for part in parts]).mean(0)
+                for parts in ([self._mapped(answer) for answer in answers], answers)
+            )
+            return mean.clamp_min(1e-30).log(), whole.argmax(1)
 
     def _mapped(self, logits: Tensor) -> Tensor:
-        return logits if self.keep is None else logits[:, self.keep]
+        return logits if self.reduce is None else self.reduce(logits)
 
     def place(self, x: Tensor) -> Tensor:
         """Images on the device in the layout of the model."""
@@ -115,7 +125,7 @@ def prepared(
     Args:
         classifier: [0,1] images → logits.
         example: [N, C, H, W], a few images of the kind it will see (two are enough).
-        class_map: which outputs take part.
+        class_map: how the outputs answer the labels.
         device: where to run.
     """
     device = torch.device(device)
@@ -135,13 +145,13 @@ def prepared(
         layout = torch.channels_last if _mostly_convolutions(search) else torch.contiguous_format
         example = example[:2].to(device).contiguous(memory_format=layout)
         merged = 0
-        keep = torch.tensor(class_map.keep, device=device) if class_map is not None and class_map.keep else None
+        reduce = Reduction(class_map) if class_map is not None and class_map.outputs else None
         with torch.no_grad(), OwnRandomState(0, device), _first_forward(classifier, example):
             if copied:
                 search.to(memory_format=layout)
                 merged, search = _merge_batch_norm(search, classifier, example)
             answers = [classifier(example) for _ in range(3)]
-            outputs = answers[0].shape[1] if keep is None else len(keep)
+            outputs = answers[0].shape[1] if reduce is None else len(reduce)
             # Float noise of a GPU's sums is no draw.
             spread = max((a - answers[0]).abs().amax() for a in answers[1:])
             draws = DRAWS if spread > 1e-4 * answers[0].abs().amax() else 1
@@ -150,7 +160,7 @@ def prepared(
                 f"the model has {outputs} output, and nothing to choose between",
                 "give one logit per class; for a single score s, return (s, -s)",
             )
-        yield Prepared(search, classifier, keep, device, layout, outputs, merged, draws)
+        yield Prepared(search, classifier, reduce, device, layout, outputs, merged, draws)
     finally:
         for parameter in frozen:
             parameter.requires_grad_(True)

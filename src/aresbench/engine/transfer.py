@@ -65,7 +65,7 @@ def surrogates(
                     "a surrogate must know the same classes in the same order",
                 )
         first = ready[0]
-        yield first if len(ready) == 1 else replace(first, search=_Mean(ready), keep=None, merged=0)
+        yield first if len(ready) == 1 else replace(first, search=_Mean(ready), reduce=None, merged=0)
 
 
 class Transfer:

@@ -43,6 +43,8 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field("margin", _F64),
             _field("confidence", _F64),
             _field("correct", pa.bool_()),
+            # the model's choice among all of its outputs, before any class map; missing where there is no map
+            pa.field("full_prediction", _I32),
             pa.field("breaking_budget", _TEXT),
             pa.field("breaking_distance", _F64),
             pa.field("broken_by", _TEXT),

@@ -1,0 +1,170 @@
+"""Datasets that answer to a part of a model's classes, to several of them, or to several labels an image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+
+import aresbench as ab
+from aresbench.core.classes import Classes
+from aresbench.core.errors import ModelError
+from aresbench.core.preprocessing import Preprocessing
+from aresbench.data.base import Dataset, Listing, load_images
+from aresbench.data.digits import Digits
+from aresbench.models.classifier import Classifier
+
+NAMES = tuple("0123456789")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Some(Dataset):
+    """The digits 7, 3 and 1 in this order, under either rule."""
+
+    title: ClassVar[str] = "some"
+    licence: ClassVar[str] = ""
+    citation: ClassVar[str] = ""
+    obtain: ClassVar[str] = ""
+    image_size: ClassVar[str] = ""
+    parent: ClassVar[str] = "digits"
+
+    wanted: tuple[str, ...] = ("7", "3", "1")
+    rule: str = "subset"
+    wide: bool = False
+    several: bool = False
+
+    @property
+    def class_rule(self) -> str:
+        return self.rule
+
+    @property
+    def standard(self) -> Classes:
+        return Classes(NAMES)
+
+    def read(self) -> Listing:
+        listing = Digits().read()
+        classes = Classes(self.wanted)
+        if self.wide:  # odd digits below 5, the rest of the odd ones, and a class that no model knows
+            members = (Classes(("1", "3")), Classes(("7", "9", "5")), Classes(()))
+            classes = Classes(("small", "large", "strange"), members=members)
+            group = {1: 0, 3: 0, 7: 1, 9: 1, 5: 1, 8: 2}
+        else:
+            group = {int(name): k for k, name in enumerate(self.wanted)}
+        rows = [k for k, label in enumerate(listing.labels) if int(label) in group]
+        labels = np.array([group[int(listing.labels[k])] for k in rows], dtype=np.int64)
+        return replace(
+            listing,
+            name=f"some-{self.rule}-{self.wide}-{self.several}",
+            classes=classes,
+            ids=tuple(listing.ids[k] for k in rows),
+            labels=labels,
+            images=[listing.images[k] for k in rows],
+            accepted=tuple((int(y), (int(y) + 1) % 3) for y in labels) if self.several else None,
+        )
+
+
+@pytest.fixture(scope="module")
+def noisy():
+    """The plain model on digits so grey that it errs, and all ten logits of it."""
+    model = ab.load_model("samples:digits-plain").eval()
+    return Classifier(_Tired(model), classes=NAMES, preprocessing=model.preprocessing, name="tired")
+
+
+class _Tired(torch.nn.Module):
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+        self.register_buffer("noise", torch.randn(3, 32, 32, generator=torch.Generator().manual_seed(1)))
+
+    def forward(self, x):
+        return self.inner((x * 0.4 + 0.5 * self.noise).clamp(0, 1))
+
+
+def logits_of(model, data):
+    x, _, _ = load_images(data, range(len(data)), model.preprocessing)
+    with torch.no_grad():
+        return model(x)
+
+
+def run(model, data, tmp_path, threat="clean"):
+    tasks = [ab.Task(data.name, threat)]
+    return ab.evaluate(model, tasks, data=data, store=tmp_path / "runs", doctor=False)
+
+
+@pytest.mark.parametrize("rule", ["subset", "full"])
+def test_a_mask_restricts_the_choice_and_only_it(noisy, tmp_path, rule):
+    data = Some(rule=rule)
+    logits, y = logits_of(noisy, data), torch.tensor(data.labels)
+    images = run(noisy, data, tmp_path).images()
+    digit = torch.tensor([7, 3, 1])
+    free, masked = logits.argmax(1), logits[:, digit].argmax(1)
+    assert (free != digit[masked]).any()
+    if rule == "subset":
+        assert images["prediction"].tolist() == masked.tolist()
+        assert images["correct"].tolist() == (masked == y).tolist()
+        assert images["full_prediction"].tolist() == free.tolist()
+    else:
+        assert images["prediction"].tolist() == free.tolist()
+        assert images["correct"].tolist() == (free == digit[y]).tolist()
+        assert images["full_prediction"].isna().all()
+
+
+@pytest.mark.parametrize("rule", ["subset", "full"])
+def test_several_outputs_stand_for_one_class(noisy, tmp_path, rule):
+    data = Some(rule=rule, wide=True)
+    logits, y = logits_of(noisy, data), torch.tensor(data.labels)
+    images = run(noisy, data, tmp_path).images()
+    small, large = logits[:, [1, 3]].amax(1), logits[:, [7, 9, 5]].amax(1)
+    right = torch.where(y == 0, small > large, large > small) & (y != 2)
+    if rule == "full":
+        right &= torch.isin(logits.argmax(1), torch.tensor([1, 3, 5, 7, 9]))
+    assert images["correct"].tolist() == right.tolist()
+    assert 0 < right.sum() < len(y)
+    assert images["full_prediction"].tolist() == logits.argmax(1).tolist()
+
+
+def test_an_attack_meets_the_mask_too(noisy, tmp_path):
+    data = Some()[:12]
+    results = run(noisy, data, tmp_path, "adversary(linf, 1/2, pgd(steps=5))")
+    images = results.images()
+    assert set(images["adv_prediction"].dropna()) <= {0, 1, 2}
+    assert images["breaking_budget"].notna().any()
+
+
+def test_any_of_several_labels_is_right(noisy, tmp_path):
+    data = Some(several=True)
+    masked, y = logits_of(noisy, data)[:, [7, 3, 1]].argmax(1), torch.tensor(data.labels)
+    images = run(noisy, data, tmp_path).images()
+    right = (masked == y) | (masked == (y + 1) % 3)
+    assert images["correct"].tolist() == right.tolist()
+    assert ((images["margin"] > 0) == images["correct"]).all()
+    assert (masked != y)[right].any()
+
+
+def test_an_adversary_needs_one_label_an_image(noisy, tmp_path):
+    with pytest.raises(ModelError, match="several labels count as right"):
+        run(noisy, Some(several=True)[:4], tmp_path, "adversary(linf, 1/2, pgd)")
+
+
+def test_a_model_without_class_names_follows_the_public_order(noisy, tmp_path):
+    unnamed = Classifier(noisy.module, preprocessing=noisy.preprocessing, name="unnamed")
+    data = Some()[:40]
+    mine, named = (run(model, data, tmp_path / model.name).images() for model in (unnamed, noisy))
+    assert mine["prediction"].tolist() == named["prediction"].tolist()
+
+
+class Ready(Digits):
+    """Digits said to be ready for models of 8 × 8 pixels."""
+
+    ready_size: ClassVar[tuple[int, int]] = (8, 8)
+
+
+def test_pictures_of_the_right_size_are_taken_as_they_are():
+    resized = Preprocessing((8, 8), resize=9, interpolation="bilinear")
+    assert Ready().prepared_by(resized) == Preprocessing((8, 8))
+    assert Digits().prepared_by(resized) == resized
+    assert Ready().prepared_by(Preprocessing((16, 16), resize=18)) == Preprocessing((16, 16), resize=18)
+    assert Ready().prepared_by(None) is None
