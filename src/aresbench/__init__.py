@@ -22,9 +22,11 @@ _DOORS: dict[str, tuple[str, str]] = {
     "corrupt": ("aresbench.corruptions.load", "corrupt"),
     "defend": ("aresbench.models.defences", "defend"),
     "evaluate": ("aresbench.engine.evaluate", "evaluate"),
+    "filtered": ("aresbench.corruptions.load", "filtered"),
     "load_dataset": ("aresbench.data.load", "load_dataset"),
     "load_model": ("aresbench.models.load", "load_model"),
     "skip_gradient": ("aresbench.models.surrogates", "skip_gradient"),
+    "tasks": ("aresbench.core.suite", "tasks"),
 }
 _ROOMS = ("report",)
 
@@ -33,7 +35,9 @@ __all__ = ["__version__", *_DOORS, *_ROOMS]
 if TYPE_CHECKING:  # for editors and type checkers
     from aresbench.core.errors import AresError as AresError
     from aresbench.core.suite import Task as Task
+    from aresbench.core.suite import tasks as tasks
     from aresbench.corruptions.load import corrupt as corrupt
+    from aresbench.corruptions.load import filtered as filtered
     from aresbench.data.load import load_dataset as load_dataset
     from aresbench.engine.attack import attack as attack
     from aresbench.engine.evaluate import evaluate as evaluate

@@ -6,7 +6,7 @@ import pytest
 
 from aresbench.core.errors import AresError, SpecError
 from aresbench.core.suite import Task, load_suite, read_suite, suite_names
-from aresbench.core.threat import parse_threat
+from aresbench.core.threat import parse_threat, parse_threats
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_the_quickstart_is_what_it_says():
         pinned = [t.adversary.ladder for t in threats if t.adversary and t.adversary.all_pinned]
         assert [len(ladder.rungs) for ladder in ladders] == [12]
         assert [len(ladder.pinned) for ladder in pinned] == [2]
-        cells = {(c.name, c.severity) for t in threats for c in t.corruptions}
+        cells = {(c.name, c.severity) for t in threats for c in t.changes}
         assert len({name for name, _ in cells}) == 5
         assert len(cells) == 15
 
@@ -114,3 +114,46 @@ def test_a_transfer_reads_back_and_names_its_surrogates():
     assert "from samples:digits-plain + ./mine.py:make" in threat.title
     with pytest.raises(SpecError, match="surrogate"):
         parse_threat("transfer(linf, 16/255, mim)")
+
+
+def test_filters_are_threats():
+    threat = parse_threat("lowpass(r=40)+corruption(fog, 3, mode=disk)")
+    assert str(threat) == "lowpass(40) + corruption(fog, 3, mode=disk)"
+    assert parse_threat(str(threat)) == threat
+    assert threat.kind == "corruption"
+    assert parse_threat("highpass(8)").kind == "filter"
+    assert parse_threat("highpass(8) + adversary(linf, 4/255, pgd)").kind == "adversary"
+
+
+@pytest.mark.parametrize("text", ["lowpass", "lowpass(0)", "lowpass(1.5)", "lowpass(4, r=4)", "lowpass(x)"])
+def test_a_filter_needs_one_whole_radius(text):
+    with pytest.raises(SpecError, match=r"radius.*\n?.*|write e.g. lowpass\(40\)"):
+        parse_threat(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "count", "first", "last"),
+    [
+        ("clean", 1, "clean", "clean"),
+        ("corruption([fog, brightness], [1, 3])", 4, "corruption(fog, 1)", "corruption(brightness, 3)"),
+        ("corruption(fog, all, mode=disk)", 5, "corruption(fog, 1, mode=disk)", "corruption(fog, 5, mode=disk)"),
+        ("corruption(fog, severity=[2, 4])", 2, "corruption(fog, 2)", "corruption(fog, 4)"),
+        ("lowpass([110, 4])", 2, "lowpass(110)", "lowpass(4)"),
+        (
+            "corruption(fog, [1, 2]) + adversary(linf, [1, 2*]/255, [pgd, square])",
+            2,
+            "corruption(fog, 1) + adversary(linf, [1/255, 2/255*], [pgd, square])",
+            "corruption(fog, 2) + adversary(linf, [1/255, 2/255*], [pgd, square])",
+        ),
+    ],
+)
+def test_lists_are_taken_apart(text, count, first, last):
+    found = [str(threat) for threat in parse_threats(text)]
+    assert len(found) == len(set(found)) == count
+    assert (found[0], found[-1]) == (first, last)
+
+
+def test_one_threat_is_not_several():
+    for text in ("corruption([fog, snow], 1)", "corruption(fog, all)", "corruption(imagenet-c, 3)"):
+        with pytest.raises(SpecError, match="several threats"):
+            parse_threat(text)

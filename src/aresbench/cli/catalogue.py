@@ -12,7 +12,7 @@ from aresbench.core.registry import ELSEWHERE, SINGULAR, Card, card, find, table
 from aresbench.core.spec import parse_call
 from aresbench.core.suite import load_suite, suite_names
 
-KINDS = ("models", "attacks", "corruptions", "datasets", "defences", "suites")
+KINDS = ("models", "attacks", "corruptions", "filters", "datasets", "defences", "suites")
 WORDS = {**SINGULAR, "suites": "suite"}
 
 
@@ -61,7 +61,7 @@ def locate(thing: str, kind: str | None = None) -> tuple[str, str]:
         f"there is no {WORDS[kind] if kind else 'component'} called {name!r}",
         ELSEWHERE.get(name)
         or did_you_mean(name, known)
-        or "`aresbench list attacks` (models, corruptions, datasets, defences, suites) shows them all",
+        or "`aresbench list attacks` (models, corruptions, filters, datasets, defences, suites) shows them all",
     )
 
 
@@ -83,6 +83,8 @@ def _calls(found: Card) -> list[str]:
         ]
     if found.kind == "corruptions":
         return [f'ab.corrupt(x, "{found.name}", severity=3)', f'ab.Task("digits", "corruption({found.name}, 3)")']
+    if found.kind == "filters":
+        return [f'ab.filtered(x, "{found.name}", r=40)', f'ab.Task("digits", "{found.name}(10)")']
     if found.kind == "datasets":
         spec = found.facts.get("example", found.name)
         return [f'ab.load_dataset("{spec}")', f"aresbench run MODEL --suite SUITE --data {spec}"]

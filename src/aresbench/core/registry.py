@@ -3,7 +3,7 @@
 A line maps a name to ``module:object``: a class, or an object of a class of the same module, with
 other settings and a text of its own beneath it. Nothing is imported until it is used: lists and cards
 are read from the source text. Installed packages add their own lines through entry points of the
-groups ``aresbench.attacks``, ``aresbench.corruptions``, ``aresbench.datasets``,
+groups ``aresbench.attacks``, ``aresbench.corruptions``, ``aresbench.datasets``, ``aresbench.filters``,
 ``aresbench.defences`` and ``aresbench.models``.
 """
 
@@ -74,11 +74,17 @@ TABLES: dict[str, dict[str, str]] = {
     "datasets": {
         "samples": "aresbench.data.samples:Samples",
         "imagenet": "aresbench.data.imagenet:ImageNet",
+        "imagenet-c": "aresbench.data.imagenet_c:ImageNetC",
+        "imagenet-c-bar": "aresbench.data.imagenet_c:ImageNetCBar",
         "folder": "aresbench.data.folder:Folder",
         "npz": "aresbench.data.npz:Npz",
         "digits": "aresbench.data.digits:Digits",
         "cifar10": "aresbench.data.cifar:CIFAR10",
         "fashion-mnist": "aresbench.data.fashion_mnist:FashionMNIST",
+    },
+    "filters": {
+        "lowpass": "aresbench.corruptions.frequency:LowPass",
+        "highpass": "aresbench.corruptions.frequency:HighPass",
     },
     "defences": {
         "jpeg": "aresbench.models.defences:Jpeg",
@@ -97,6 +103,7 @@ SINGULAR = {
     "attacks": "attack",
     "corruptions": "corruption",
     "datasets": "dataset",
+    "filters": "filter",
     "defences": "defence",
     "models": "model source",
 }

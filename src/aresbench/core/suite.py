@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from aresbench.core.errors import SpecError, UnknownName, did_you_mean
-from aresbench.core.threat import Threat, parse_threat
+from aresbench.core.threat import Threat, parse_threat, parse_threats
 
 
 @dataclass(frozen=True, init=False)
@@ -33,6 +33,21 @@ class Task:
         parsed = parse_threat(threat) if isinstance(threat, str) else threat
         for key, value in {"dataset": dataset, "threat": parsed, "name": name or parsed.title, "n": n}.items():
             object.__setattr__(self, key, value)
+
+
+def tasks(dataset: str, *threats: str, n: int | None = None) -> list[Task]:
+    """One task for each of many threats on a dataset, lists of corruptions, severities and radii taken apart.
+
+    Args:
+        dataset: dataset spec, e.g. ``samples``.
+        threats: e.g. ``clean``, ``corruption(imagenet-c, all)`` (its 15 corruptions at 5 severities),
+            ``corruption([fog, snow], [1, 3, 5])``, ``lowpass([110, 60, 10])``.
+        n: how many images of the published order; ``None``: all.
+
+    Raises:
+        SpecError, UnknownName: a threat cannot be read.
+    """
+    return [Task(dataset, threat, n=n) for text in threats for threat in parse_threats(text)]
 
 
 @dataclass(frozen=True)
@@ -98,7 +113,8 @@ def read_suite(raw: dict[str, Any], where: str) -> Suite:
     """A suite from its parsed TOML; ``where`` names it in errors.
 
     Each ``[[tasks]]`` block is ``data`` (one dataset), ``n`` (how many images) and ``threats``: a
-    list of texts, or of tables with ``threat`` and ``name``.
+    list of texts, or of tables with ``threat`` and ``name``. A text may stand for many threats, as
+    ``corruption(imagenet-c, all)`` does.
     """
     _known_keys(raw, _TOP, where)
     tasks: list[Task] = []
@@ -107,7 +123,9 @@ def read_suite(raw: dict[str, Any], where: str) -> Suite:
         for threat in block.get("threats", []):
             entry = threat if isinstance(threat, dict) else {"threat": threat}
             _known_keys(entry, ("threat", "name"), f"{where}: threats")
-            tasks.append(Task(block["data"], parse_threat(entry["threat"]), entry.get("name", ""), block.get("n")))
+            name, text = entry.get("name", ""), entry["threat"]
+            parsed = [parse_threat(text)] if name else parse_threats(text)
+            tasks += [Task(block["data"], one, name, block.get("n")) for one in parsed]
     if not tasks:
         raise SpecError(f"{where} has no tasks", 'a suite needs [[tasks]] with data = "…" and threats = ["clean", …]')
     names = [(t.dataset, t.name) for t in tasks]

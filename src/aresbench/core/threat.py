@@ -1,17 +1,27 @@
-"""What may happen to an image: ``clean``, ``corruption(fog, 3)``, ``adversary(linf, 4/255, apgd-ce)``,
+"""What may happen to an image: ``clean``, ``corruption(fog, 3)``, ``lowpass(40)``, ``adversary(linf, 4/255, apgd-ce)``,
 ``transfer(linf, 16/255, mim, from=MODEL)``, or a sum."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 from aresbench.core.budget import Ladder, format_fraction, ladder_of
 from aresbench.core.errors import SpecError, did_you_mean
 from aresbench.core.registry import card, table
 from aresbench.core.spec import Call, parse_call, split_top
 
-KINDS = ("clean", "corruption", "adversary", "transfer")
+KINDS = ("clean", "corruption", "adversary", "transfer")  # besides the filters of the registry
+SEVERITIES = ("1", "2", "3", "4", "5")
 DEFAULT_BOUND = "fmn(steps=30)"
+
+# The corruptions whose mean error is mCE, in the order of the benchmark's tables, and those beside it (Hendrycks
+# and Dietterich, ICLR 2019).
+IMAGENET_C = (
+    *("gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
+    *("snow", "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression"),
+)
+IMAGENET_C_EXTRA = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
 
 
 @dataclass(frozen=True)
@@ -21,7 +31,7 @@ class Corruption:
     Args:
         name: registered name, e.g. ``fog``.
         severity: 1 (mild) to 5.
-        mode: the protocol: ``memory`` (as ImageNet-C, without saving to JPEG).
+        mode: the protocol: ``memory`` (as ImageNet-C, without saving to JPEG), ``disk`` or ``imagecorruptions``.
     """
 
     name: str
@@ -35,6 +45,26 @@ class Corruption:
     @property
     def title(self) -> str:
         return f"{self.name} {self.severity}" + ("" if self.mode == "memory" else f" ({self.mode})")
+
+
+@dataclass(frozen=True)
+class Filter:
+    """A part of the picture's frequencies.
+
+    Args:
+        name: registered name: ``lowpass`` or ``highpass``.
+        radius: where the part ends, in whole waves per image side.
+    """
+
+    name: str
+    radius: int
+
+    def __str__(self) -> str:
+        return f"{self.name}({self.radius})"
+
+    @property
+    def title(self) -> str:
+        return f"{self.name} {self.radius}"
 
 
 @dataclass(frozen=True)
@@ -94,17 +124,21 @@ class Threat:
     An empty chain is ``clean``.
     """
 
-    corruptions: tuple[Corruption, ...] = ()
+    changes: tuple[Corruption | Filter, ...] = ()
     adversary: Adversary | None = None
 
     @property
-    def parts(self) -> tuple[Corruption | Adversary, ...]:
-        return (*self.corruptions, *([self.adversary] if self.adversary else []))
+    def parts(self) -> tuple[Corruption | Filter | Adversary, ...]:
+        return (*self.changes, *([self.adversary] if self.adversary else []))
 
     @property
     def kind(self) -> str:
-        """``clean``, ``corruption`` or ``adversary`` (which may follow corruptions)."""
-        return "adversary" if self.adversary else "corruption" if self.corruptions else "clean"
+        """``clean``, ``corruption``, ``filter`` (filters alone) or ``adversary`` (which may follow the others)."""
+        if self.adversary:
+            return "adversary"
+        if any(isinstance(change, Corruption) for change in self.changes):
+            return "corruption"
+        return "filter" if self.changes else "clean"
 
     def __str__(self) -> str:
         """Canonical text; ``parse_threat`` reads it back."""
@@ -116,6 +150,37 @@ class Threat:
         return " + ".join(part.title for part in self.parts) or "clean"
 
 
+def parse_threats(text: str) -> list[Threat]:
+    """Read a text in which corruptions, severities and radii may be lists: one threat for each combination.
+
+    ``corruption([fog, snow], [1, 3])`` is four threats, ``corruption(imagenet-c, all)`` the 75 of the benchmark,
+    ``corruption(imagenet-c-extra, all)`` those of its four extras, ``lowpass([110, 60, 10])`` three. The first part
+    varies slowest.
+
+    Raises:
+        SpecError, UnknownName: as :func:`parse_threat`.
+    """
+    return [parse_threat(" + ".join(parts)) for parts in product(*map(_each, split_top(text, "+")))]
+
+
+def _each(piece: str) -> list[str]:
+    """The texts of one part, its lists taken apart."""
+    call = parse_call(piece)
+    if call.name not in ("corruption", *table("filters")) or not call.args:
+        return [piece]
+    rest = [f"{key}={value}" for key, value in call.kwargs.items()]
+    if call.name == "corruption":
+        firsts = benchmark(call.args[0]) or _unlisted(call.args[0])
+        if "severity" in call.kwargs:
+            rest = [text for text in rest if not text.startswith("severity=")]
+        levels = call.args[1] if len(call.args) > 1 else call.kwargs.get("severity", "")
+        seconds = list(SEVERITIES) if levels == "all" else _unlisted(levels)
+        variants = [[a, b] if b else [a] for a in firsts for b in seconds]
+    else:
+        variants = [[a] for a in _unlisted(call.args[0])]
+    return [f"{call.name}({', '.join([*settings, *call.args[2:], *rest])})" for settings in variants]
+
+
 def parse_threat(text: str) -> Threat:
     """Read e.g. ``corruption(fog, 3) + adversary(linf, [1,2,4*]/255, [apgd-ce, square])``.
 
@@ -123,7 +188,7 @@ def parse_threat(text: str) -> Threat:
         SpecError: unknown kind or setting, or an adversary that is not the last part.
         UnknownName: no such corruption or attack.
     """
-    corruptions: list[Corruption] = []
+    changes: list[Corruption | Filter] = []
     adversary: Adversary | None = None
     for piece in split_top(text, "+"):
         call = parse_call(piece)
@@ -132,7 +197,9 @@ def parse_threat(text: str) -> Threat:
         if call.name == "clean":
             _no_more(call, 0, ())
         elif call.name == "corruption":
-            corruptions.append(_corruption(call))
+            changes.append(_corruption(call))
+        elif call.name in table("filters"):
+            changes.append(_filter(call))
         elif call.name == "adversary":
             adversary = _adversary(call)
         elif call.name == "transfer":
@@ -140,9 +207,9 @@ def parse_threat(text: str) -> Threat:
         else:
             raise SpecError(
                 f"there is no threat called {call.name!r}",
-                did_you_mean(call.name, KINDS) or f"threats are {', '.join(KINDS)}",
+                did_you_mean(call.name, known := (*KINDS, *table("filters"))) or f"threats are {', '.join(known)}",
             )
-    return Threat(tuple(corruptions), adversary)
+    return Threat(tuple(changes), adversary)
 
 
 def _no_more(call: Call, most: int, keys: tuple[str, ...]) -> None:
@@ -161,11 +228,32 @@ def _corruption(call: Call) -> Corruption:
     if len(call.args) > 1 and "severity" in call.kwargs:
         raise SpecError(f"the severity of {call.args[0]} is given twice", f"write e.g. corruption({call.args[0]}, 3)")
     name = call.args[0]
-    known_component("corruptions", name)
     severity = call.args[1] if len(call.args) > 1 else call.kwargs.get("severity", "")
-    if severity not in ("1", "2", "3", "4", "5"):
+    if benchmark(name) or name.startswith("[") or severity == "all" or severity.startswith("["):
+        raise SpecError(
+            f"{call.name}({', '.join(call.args)}) is several threats, where one is asked for",
+            "a suite takes them apart, and so does aresbench.tasks(dataset, threats)",
+        )
+    known_component("corruptions", name)
+    if severity not in SEVERITIES:
         raise SpecError(f"severity must be 1 to 5, got {severity!r}", f"write e.g. corruption({name}, 3)")
     return Corruption(name, int(severity), call.kwargs.get("mode", "memory"))
+
+
+def _filter(call: Call) -> Filter:
+    _no_more(call, 1, ("r",))
+    example = f"write e.g. {call.name}(40)"
+    if len(call.args) == len(call.kwargs):
+        raise SpecError(f"{call.name}(…) takes one radius", example)
+    radius = call.args[0] if call.args else call.kwargs["r"]
+    if not radius.isascii() or not radius.isdigit() or int(radius) < 1:
+        raise SpecError(f"the radius of {call.name}(…) must be a whole number of at least 1, got {radius!r}", example)
+    return Filter(call.name, int(radius))
+
+
+def benchmark(name: str) -> tuple[str, ...]:
+    """The corruptions of a benchmark (``imagenet-c``, ``imagenet-c-extra``), or none if it is no such name."""
+    return {"imagenet-c": IMAGENET_C, "imagenet-c-extra": IMAGENET_C_EXTRA}.get(name, ())
 
 
 def _adversary(call: Call) -> Adversary:

@@ -11,6 +11,7 @@ from torch import Tensor
 from aresbench.core.errors import DataError, SpecError
 from aresbench.core.registry import find
 from aresbench.corruptions.base import Corruption, check_images
+from aresbench.corruptions.change import Change
 from aresbench.ops.random import Streams
 
 
@@ -38,6 +39,39 @@ def make_corruption(name: str, severity: int, mode: str = "memory") -> Corruptio
             "e.g. {224: (0.9, 0.8, 0.7, 0.6, 0.5)}",
         )
     return found(severity, mode)
+
+
+def make_filter(name: str, r: int) -> Change:
+    """The filter called ``name`` (see ``aresbench list filters``) at one radius in waves per image side.
+
+    Raises:
+        UnknownName: no such filter; the nearest right name is given.
+        SpecError: the radius is no whole number of at least 1, or the object named is not a filter.
+    """
+    found = find("filters", name)
+    if not (isinstance(found, type) and issubclass(found, Change)):
+        raise SpecError(f"{name!r} is not a filter", "name a subclass of aresbench.corruptions.change.Change")
+    return found(r)  # type: ignore[call-arg]  # a filter's one setting
+
+
+def filtered(x: Tensor, name: str, r: int) -> Tensor:
+    """Keep a part of the pictures' frequencies: tensors in, tensors out (ARES-Bench, Liu et al., IJCV 2024).
+
+    Args:
+        x: images [N,3,H,W], RGB in [0,1], float32 or float64, on any device; left as they are.
+        name: ``lowpass`` or ``highpass``; see ``aresbench list filters``.
+        r: radius in whole waves per image side, at least 1.
+
+    Returns:
+        [N,3,H,W] of x's dtype and device, in [0,1].
+
+    Raises:
+        UnknownName, SpecError: as :func:`make_filter`.
+        DataError: x is no such batch of images.
+    """
+    change = make_filter(name, r)
+    check_images(x)
+    return change(x, Streams(0, change.component, [""] * len(x), x.device))
 
 
 def corrupt(

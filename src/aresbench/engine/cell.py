@@ -131,13 +131,13 @@ def _window(plan: Planned, pictures: Pictures, places: list[int]) -> list[int]:
 
 
 def changed_images(plan: Planned, x: Tensor, places: list[int]) -> Tensor:
-    """The images after the task's corruptions, in their order: what an adversary starts from."""
+    """The images after the task's corruptions and filters, in their order: what an adversary starts from."""
     ids = [plan.dataset.ids[k] for k in places]
-    for corruption in plan.corruptions:
-        streams = Streams(plan.seed, corruption.component, ids)
+    for change in plan.changes:
+        streams = Streams(plan.seed, change.component, ids)
         x = torch.cat(
             [
-                corruption(part, streams.select(torch.arange(start, start + len(part))))
+                change(part, streams.select(torch.arange(start, start + len(part))))
                 for start, part in zip(range(0, len(x), SHARD), x.split(SHARD), strict=True)
             ]
         )
@@ -340,7 +340,7 @@ class _Worker:
             "clean_png": png(self.original[k]),
             "changed_png": None,
         }
-        if threat.corruptions:
+        if threat.changes:
             example["changed_png"] = png(self.x[k])
         if self.campaign is None or row["breaking_budget"] in (None, "0"):
             return example

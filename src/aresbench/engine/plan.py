@@ -12,14 +12,15 @@ import numpy as np
 from torch import nn
 
 from aresbench.attacks.base import Attack
+from aresbench.core import threat as threats
 from aresbench.core.budget import format_fraction
 from aresbench.core.classes import Classes, ClassMap, match_classes
 from aresbench.core.errors import AresError, DataError, ModelError, SpecError
 from aresbench.core.preprocessing import Preprocessing
 from aresbench.core.suite import Suite, Task, load_suite
 from aresbench.core.threat import Adversary
-from aresbench.corruptions.base import Corruption
-from aresbench.corruptions.load import make_corruption
+from aresbench.corruptions.change import Change
+from aresbench.corruptions.load import make_corruption, make_filter
 from aresbench.data.base import Dataset
 from aresbench.data.load import load_dataset
 from aresbench.engine.adversary import arm
@@ -38,7 +39,7 @@ class Planned:
         model, task, dataset: what is measured; the dataset is already cut to the images asked for.
         preprocessing: how its pictures become the model's input.
         class_map: how the model's outputs answer the dataset's labels.
-        corruptions: applied to each image first, in order.
+        changes: corruptions and filters, applied to each image first, in order.
         adversary: the task's, ensembles taken apart; ``None`` where there is none.
         attacks: spec text → attack, the adversary's own and its bound.
         surrogates: of a transfer, the models its attacks see, each with its class map.
@@ -53,7 +54,7 @@ class Planned:
     dataset: Dataset
     preprocessing: Preprocessing | None
     class_map: ClassMap
-    corruptions: tuple[Corruption, ...]
+    changes: tuple[Change, ...]
     adversary: Adversary | None
     attacks: dict[str, Attack]
     surrogates: tuple[tuple[Classifier, ClassMap], ...]
@@ -296,11 +297,11 @@ def _plan_cell(
     shelf: _Shelf,
 ) -> Planned:
     threat = task.threat
-    corruptions = tuple(make_corruption(c.name, c.severity, c.mode) for c in threat.corruptions)
+    changes = tuple(map(_change, threat.changes))
     preprocessing = data.prepared_by(model.preprocessing)
     size = preprocessing.size if preprocessing is not None else ()
     settings: dict[str, Any] = {
-        str(c): made.describe(*size) for c, made in zip(threat.corruptions, corruptions, strict=True)
+        str(asked): made.describe(*size) for asked, made in zip(threat.changes, changes, strict=True)
     }
     armed = None
     surrogates: dict[str, tuple[Classifier, ClassMap]] = {}
@@ -334,6 +335,7 @@ def _plan_cell(
             "name": data.name,
             "title": data.title,
             "parent": data.parent,
+            "class_rule": data.class_rule,
             "classes": output_names(model, data, class_map),
             # of a class map, what tells verdicts among all outputs: which of them stand behind each class
             "outputs": [list(group) for group in class_map.outputs],
@@ -348,8 +350,7 @@ def _plan_cell(
             if adversary
             else [],
             "attacks": list(adversary.attacks) if adversary else [],
-            "corruption": " + ".join(c.name for c in threat.corruptions) or None,
-            "severity": threat.corruptions[0].severity if len(threat.corruptions) == 1 else None,
+            **_named(threat.changes),
         },
         "suite": suite.name if suite else None,
     }
@@ -362,7 +363,7 @@ def _plan_cell(
         data,
         preprocessing,
         class_map,
-        corruptions,
+        changes,
         adversary,
         armed.attacks if armed else {},
         tuple(surrogates.values()),
@@ -372,6 +373,26 @@ def _plan_cell(
         missing,
         seed,
     )
+
+
+def _change(asked: threats.Corruption | threats.Filter) -> Change:
+    if isinstance(asked, threats.Filter):
+        return make_filter(asked.name, asked.radius)
+    return make_corruption(asked.name, asked.severity, asked.mode)
+
+
+def _named(changes: Sequence[threats.Corruption | threats.Filter]) -> dict[str, Any]:
+    """What tables and curves need to know of a task's changes."""
+    corruptions = [change for change in changes if isinstance(change, threats.Corruption)]
+    filters = [change for change in changes if isinstance(change, threats.Filter)]
+    alone = len(changes) == 1
+    return {
+        "corruption": " + ".join(change.name for change in corruptions) or None,
+        "severity": corruptions[0].severity if corruptions and alone else None,
+        "mode": corruptions[0].mode if corruptions and alone else None,
+        "filter": " + ".join(change.name for change in filters) or None,
+        "radius": filters[0].radius if filters and alone else None,
+    }
 
 
 def _surrogates(

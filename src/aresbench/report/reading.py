@@ -23,7 +23,7 @@ from aresbench.store import Cell
 # A corruption takes its parameters from the size of the model's input.
 BOUND_TO_THE_MODEL = frozenset({"preprocessing", "hash", "parameter_set", "parameters"})
 
-KINDS = ("clean", "corruption", "adversary")
+KINDS = ("clean", "corruption", "filter", "adversary")
 NORM_NAMES = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}
 
 
@@ -62,7 +62,7 @@ class Reading:
 
     @property
     def kind(self) -> str:
-        """``clean``, ``corruption`` or ``adversary``."""
+        """``clean``, ``corruption``, ``filter`` or ``adversary``."""
         return str(self.task.get("kind", "clean"))
 
     @property
@@ -89,7 +89,7 @@ class Reading:
     @property
     def plain_adversary(self) -> bool:
         """An adversary on clean images: its evidence may be joined with that of other such tasks."""
-        return self.kind == "adversary" and not self.task.get("corruption")
+        return self.kind == "adversary" and not self.task.get("corruption") and not self.task.get("filter")
 
     @cached_property
     def rungs(self) -> tuple[str, ...]:
