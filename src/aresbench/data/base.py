@@ -137,6 +137,11 @@ class Dataset(ABC):
         return []
 
     @property
+    def corrupted_by(self) -> tuple[str, int] | None:
+        """Name and severity of the corruption that published files already bear (ImageNet-C); None: they bear none."""
+        return None
+
+    @property
     def standard(self) -> Classes | None:
         """The public order of classes that models of these data follow when they name none; None: there is none."""
         return self.classes if self.standard_order else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ def load_dataset(spec: str, root: str | Path | None = None, **options: Any) -> D
 
     Args:
         spec: ``digits``, ``digits(split=train)``, ``folder:/photos``, ``imagenet:/data/imagenet``,
-            ``./mine.py:MyDataset``.
+            ``imagenet-c(corruption=fog, severity=3):/data/imagenet-c``, ``./mine.py:MyDataset``.
         root: folder or file the dataset is read from; the same as writing it after the colon.
         options: the dataset's settings, as in ``load_dataset("digits", split="train")``.
 
@@ -26,22 +27,18 @@ def load_dataset(spec: str, root: str | Path | None = None, **options: Any) -> D
         DataError: files are missing or do not fit together.
         SpecError: the text cannot be read, or a setting does not exist or is given twice.
     """
-    scheme, colon, rest = spec.strip().partition(":")
-    if colon and scheme in table("datasets"):
-        if not rest:
-            raise SpecError(f"{spec!r} names no path", f"write {scheme}:/path")
+    call, path = _split_path(spec.strip())
+    if path is not None:
+        if not path:
+            raise SpecError(f"{spec!r} names no path", f"write {call}:/path")
         if root is not None:
             raise SpecError(f"{spec!r} names a path, and root={str(root)!r} is given too", "give one of them")
-        name, root = scheme, rest
-    else:
-        call = parse_call(spec)
-        if call.args:
-            raise SpecError(f"{spec!r}: settings of a dataset are written with their names", "write key=value")
-        name = call.name
-        for key, text in call.kwargs.items():
-            if key in options or (key == "root" and root is not None):
-                raise SpecError(f"{key!r} is given twice for {name}")
-            options[key] = text if key == "root" else parse_value(text)
+        root = path
+    name, written = _settings(call)
+    for key, text in written.items():
+        if key in options or (key == "root" and root is not None):
+            raise SpecError(f"{key!r} is given twice for {name}")
+        options[key] = text if key == "root" else parse_value(text)
     factory = find("datasets", name)
     if root is not None:
         options["root"] = root
@@ -54,9 +51,28 @@ def load_dataset(spec: str, root: str | Path | None = None, **options: Any) -> D
             )
     required = [k for k, p in allowed.items() if p.default is inspect.Parameter.empty and k not in options]
     if required:
-        raise SpecError(f"the dataset {name} needs {required[0]!r}", f"write {name}:/path")
+        asked = ", ".join(f"{key}=…" for key in required)
+        raise SpecError(
+            f"the dataset {name} needs {required[0]!r}",
+            f"write {name}:/path" if required == ["root"] else f"write {name}({asked})",
+        )
     dataset = factory(**options)
     if not isinstance(dataset, Dataset):
         raise DataError(f"{name} is not a dataset", "it must be a subclass of aresbench.data.base.Dataset")
     len(dataset)  # lists the images, so that missing files are reported here and not in the middle of a run
     return dataset
+
+
+def _split_path(spec: str) -> tuple[str, str | None]:
+    """``name(settings)`` and the path of a spec that gives one, as in ``imagenet-c(severity=3):/data``."""
+    match = re.fullmatch(r"([\w.-]+)(\([^()]*\))?:(.*)", spec, re.DOTALL)
+    if match is None or match[1] not in table("datasets"):
+        return spec, None
+    return match[1] + (match[2] or ""), match[3]
+
+
+def _settings(text: str) -> tuple[str, dict[str, str]]:
+    call = parse_call(text)
+    if call.args:
+        raise SpecError(f"{text!r}: settings of a dataset are written with their names", "write key=value")
+    return call.name, call.kwargs
