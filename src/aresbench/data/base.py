@@ -292,7 +292,7 @@ def _workers() -> int:
     return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
-def load_images(
+def load_pictures(
     dataset: Dataset,
     indices: Sequence[int],
     preprocessing: Preprocessing | None,
@@ -307,7 +307,7 @@ def load_images(
         on_bad: ``"raise"`` stops at the first image that cannot be read; ``"skip"`` goes on without it.
 
     Returns:
-        float32 [m, 3, H, W] in [0,1]; the m places that were read; (id, reason) of each one that was not.
+        uint8 [m, 3, H, W]; the m places that were read; (id, reason) of each one that was not.
 
     Raises:
         DataError: an unreadable image under ``on_bad="raise"``; pictures of different sizes.
@@ -350,5 +350,18 @@ def load_images(
         )
     if not tensors:
         height, width = preprocessing.size if preprocessing is not None else (0, 0)
-        return torch.empty(0, 3, height, width), kept, bad
-    return torch.stack(tensors).to(torch.float32).div_(255), kept, bad
+        return torch.empty(0, 3, height, width, dtype=torch.uint8), kept, bad
+    return torch.stack(tensors), kept, bad
+
+
+def load_images(
+    dataset: Dataset,
+    indices: Sequence[int],
+    preprocessing: Preprocessing | None,
+    on_bad: Literal["raise", "skip"] = "raise",
+) -> tuple[Tensor, list[int], list[tuple[str, str]]]:
+    """``load_pictures``, as what a classifier takes: float32 [m, 3, H, W] in [0,1]."""
+    import torch
+
+    pictures, kept, bad = load_pictures(dataset, indices, preprocessing, on_bad)
+    return pictures.to(torch.float32).div_(255), kept, bad
