@@ -138,3 +138,15 @@ def test_what_is_kept_elsewhere_is_said_to_be_there(command: Any, words: tuple[s
     said = command(*words)
     assert said.status == 2
     assert "+ sgm(gamma=0.2)" in said.err
+
+
+def test_datasets_for_commercial_use(command: Any) -> None:
+    listed = command("list", "datasets", "--commercial").out
+    names = [line.split()[0] for line in listed.splitlines()]
+    assert {"folder", "digits"} <= set(names)
+    assert not {"imagenet", "cifar10"} & set(names)
+    assert [one["name"] for one in json.loads(command("list", "datasets", "--commercial", "--json").out)] == names
+    refused = command("list", "datasets", "cifar10", "--commercial")
+    assert refused.status == 2
+    assert "cifar10 (unclear)" in refused.err
+    assert "about datasets" in command("list", "attacks", "--commercial").err

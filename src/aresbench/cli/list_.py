@@ -8,8 +8,9 @@ from typing import Any
 
 from aresbench.cli import catalogue
 from aresbench.cli.parser import print_columns, print_json
-from aresbench.core.errors import UnknownName, did_you_mean
+from aresbench.core.errors import SpecError, UnknownName, did_you_mean
 from aresbench.core.registry import ELSEWHERE
+from aresbench.data.licence import commercial
 
 
 def add(verbs: Any) -> None:
@@ -17,6 +18,7 @@ def add(verbs: Any) -> None:
     parser = verbs.add_parser("list", help="what there is", description="What there is, by kind.")
     parser.add_argument("kind", choices=catalogue.KINDS, metavar="KIND", help=", ".join(catalogue.KINDS))
     parser.add_argument("pattern", nargs="?", default="*", help="part of a name, or a pattern such as 'apgd*'")
+    parser.add_argument("--commercial", action="store_true", help="only datasets whose licence allows commercial use")
     parser.add_argument("--json", action="store_true", help="for another program to read")
     parser.set_defaults(call=call)
 
@@ -31,6 +33,8 @@ def call(args: argparse.Namespace) -> int:
         near = ELSEWHERE.get(args.pattern) or did_you_mean(args.pattern, known)
         hint = near or f"`aresbench list {args.kind}` shows them all"
         raise UnknownName(f"none of the {args.kind} matches {args.pattern!r}", hint)
+    if args.commercial:
+        found = _commercial(args.kind, found)
     if args.json:
         print_json(found)
     else:
@@ -38,11 +42,24 @@ def call(args: argparse.Namespace) -> int:
     return 0
 
 
+def _commercial(kind: str, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those of some datasets that may be used commercially."""
+    if kind != "datasets":
+        raise SpecError(f"--commercial is about datasets, not {kind}", "aresbench list datasets --commercial")
+    allowed = [one for one in found if commercial(one["facts"].get("terms", ""))]
+    if found and not allowed:
+        named = ", ".join(f"{one['name']} ({one['facts'].get('terms', 'unclear')})" for one in found)
+        raise UnknownName(f"none of these may be used commercially: {named}", "aresbench list datasets --commercial")
+    return allowed
+
+
 def _mark(one: dict[str, Any]) -> str:
     """The few words that tell the members of a kind apart."""
     facts = one.get("facts", {})
     if one["kind"] == "attack":
         return f"{facts.get('access', '')} {'/'.join(facts.get('norms', ()))}"
+    if one["kind"] == "dataset":
+        return str(facts.get("terms", ""))
     if one["kind"] == "suite":
         return f"{len(one['tasks'])} tasks"
     return str(facts.get("family", ""))

@@ -49,6 +49,7 @@ class CIFAR10(Dataset):
 
     title: ClassVar[str] = "CIFAR-10"
     licence: ClassVar[str] = "no explicit licence; free for research with citation"
+    terms: ClassVar[str] = "unclear"
     citation: ClassVar[str] = "A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009"
     obtain: ClassVar[str] = "local files in root or ARESBENCH_DATA/cifar10, else downloaded by torchvision (170 MB)"
     image_size: ClassVar[str] = "32×32 RGB"

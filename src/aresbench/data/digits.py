@@ -28,6 +28,7 @@ class Digits(Dataset):
 
     title: ClassVar[str] = "Digits (scikit-learn)"
     licence: ClassVar[str] = "CC BY 4.0 (UCI); shipped with scikit-learn (BSD-3-Clause)"
+    terms: ClassVar[str] = "attribution"
     citation: ClassVar[str] = (
         "E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998"
     )

@@ -34,6 +34,7 @@ class FashionMNIST(Dataset):
 
     title: ClassVar[str] = "Fashion-MNIST"
     licence: ClassVar[str] = "MIT"
+    terms: ClassVar[str] = "free"
     citation: ClassVar[str] = (
         "H. Xiao, K. Rasul and R. Vollgraf, Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine Learning "
         "Algorithms, 2017, arXiv:1708.07747"

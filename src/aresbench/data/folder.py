@@ -36,6 +36,7 @@ class Folder(Dataset):
 
     title: ClassVar[str] = "A folder of pictures"
     licence: ClassVar[str] = "yours"
+    terms: ClassVar[str] = "free"
     citation: ClassVar[str] = ""
     obtain: ClassVar[str] = "put pictures under /path/<class>/ and write folder:/path"
     image_size: ClassVar[str] = "any, resized and cropped by a model's preprocessing"

@@ -64,6 +64,7 @@ class ImageNet(Dataset):
         "register at https://image-net.org and download ILSVRC2012_img_val.tar; then root=… or ARESBENCH_DATA"
     )
     image_size: ClassVar[str] = "RGB, about 500×375, resized and cropped by a model's preprocessing"
+    terms: ClassVar[str] = "non-commercial"
     standard_order: ClassVar[bool] = True
 
     root: str | Path | None = None

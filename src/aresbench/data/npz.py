@@ -35,6 +35,7 @@ class Npz(Dataset):
 
     title: ClassVar[str] = "Arrays in a .npz file"
     licence: ClassVar[str] = "yours"
+    terms: ClassVar[str] = "free"
     citation: ClassVar[str] = ""
     obtain: ClassVar[str] = "np.savez('mine.npz', x=images, y=labels, classes=names) and write npz:mine.npz"
     image_size: ClassVar[str] = "any, resized and cropped by a model's preprocessing"

@@ -27,6 +27,7 @@ class Samples(Dataset):
 
     title: ClassVar[str] = "Samples (20 ImageNet photographs)"
     licence: ClassVar[str] = "shipped in foolbox (MIT); the photographs belong to their authors"
+    terms: ClassVar[str] = "unclear"
     citation: ClassVar[str] = (
         "J. Rauber et al., Foolbox Native, JOSS 2020; O. Russakovsky et al., "
         "ImageNet Large Scale Visual Recognition Challenge, IJCV 2015"
