@@ -67,6 +67,7 @@ TABLES: dict[str, dict[str, str]] = {
     "corruptions": {
         "gaussian_noise": "aresbench.corruptions.noise:GaussianNoise",
         "defocus_blur": "aresbench.corruptions.blur:DefocusBlur",
+        "frost": "aresbench.corruptions.frost:Frost",
         "fog": "aresbench.corruptions.weather:Fog",
         "brightness": "aresbench.corruptions.digital:Brightness",
         "jpeg_compression": "aresbench.corruptions.digital:JpegCompression",
