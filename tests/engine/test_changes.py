@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 import aresbench as ab
 from aresbench.data.base import load_images
 from aresbench.data.load import load_dataset
+from aresbench.engine import cell as cell_module
+from aresbench.engine import pictures as pictures_module
 
 
 @pytest.fixture
@@ -50,3 +53,65 @@ def test_an_adversary_starts_from_the_corrupted_image(setting, tmp_path):
     assert 0 < broken.sum() < 40
     assert np.mean(broken.to_numpy() == np.asarray(out.broken & torch.tensor(images["correct"].to_numpy()))) > 0.95
     assert not results.readings[0].plain_adversary
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """How many images each change was applied to."""
+    counts: dict[str, int] = {}
+    original = pictures_module._change
+
+    def counting(plan, x, ids):
+        counts[str(plan.task.threat)] = counts.get(str(plan.task.threat), 0) + len(x)
+        return original(plan, x, ids)
+
+    monkeypatch.setattr(pictures_module, "_change", counting)
+    return counts
+
+
+TASKS = ("clean", "corruption(fog, [2, 5])", "lowpass(6)", "corruption(fog, 5) + adversary(linf, 4/255, fgsm)")
+
+
+def test_models_share_what_a_corruption_made(counted, tmp_path):
+    tasks = ab.tasks("digits", *TASKS)
+    models = ["samples:digits-plain", "samples:digits-robust"]
+    together = ab.evaluate(models, tasks, n=40, store=tmp_path / "together", doctor=False)
+    assert counted["corruption(fog, 2)"] == counted["corruption(fog, 5)"] == 40
+    assert counted["lowpass(6)"] == 80  # its results are no 8-bit images, and cheap
+    assert "corruption(fog, 5) + adversary(linf, 4/255, fgsm)" not in counted  # the images were there already
+    assert [(r.model, r.name) for r in together] == [(m, t.name) for m in models for t in tasks]
+    apart = [ab.evaluate(m, tasks, n=40, store=tmp_path / "apart", doctor=False) for m in models]
+    columns = ["model", "task", "id", "correct", "prediction", "margin", "breaking_budget"]
+    one_by_one = pd.concat([results.images() for results in apart], ignore_index=True)
+    pd.testing.assert_frame_equal(together.images()[columns], one_by_one[columns])
+
+
+@pytest.mark.parametrize("way", ["no file can be made", "the disk is full", "a write is cut short"])
+def test_without_room_images_are_changed_again(counted, tmp_path, monkeypatch, way):
+    def full(*_args, **_kwargs):
+        raise OSError(28, "No space left on device")
+
+    if way == "no file can be made":
+        monkeypatch.setattr(pictures_module.tempfile, "TemporaryFile", full)
+    else:
+        monkeypatch.setattr(pictures_module.os, "pwrite", full if way == "the disk is full" else lambda *_: 1)
+    tasks = ab.tasks("digits", "corruption(fog, 5)")
+    models = ["samples:digits-plain", "samples:digits-robust"]
+    results = ab.evaluate(models, tasks, n=40, store=tmp_path / "runs", doctor=False)
+    assert counted["corruption(fog, 5)"] == 80
+    assert len(results) == 2
+
+
+def test_a_model_is_made_ready_once_a_cell(tmp_path, monkeypatch):
+    opened = []
+    original = cell_module.prepared
+
+    def watching(*args, **kwargs):
+        opened.append(1)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(cell_module, "prepared", watching)
+    monkeypatch.setattr(cell_module, "WINDOW_VALUES", 1)  # windows of one shard
+    results = ab.evaluate("samples:digits-plain", ab.tasks("digits", "clean"), n=100, store=tmp_path, doctor=False)
+    assert len(results.images()) == 100
+    assert len(opened) == 1

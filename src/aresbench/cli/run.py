@@ -100,6 +100,8 @@ class _Watch:
             self.table.failed(skipped.model, skipped.task.dataset, skipped.task.name, event.message)
             if not sys.stdout.isatty():  # whoever reads the pipe may not show it
                 print(f"aresbench: {skipped.model} · {skipped.task.name} failed: {event.message}", file=sys.stderr)
+        if event.kind == "note":
+            print(f"aresbench: {event.message}", file=sys.stderr)
         if cell is None:
             return
         if event.kind == "start":

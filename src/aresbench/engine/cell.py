@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from typing import Any
@@ -19,53 +19,16 @@ from aresbench.attacks import losses
 from aresbench.core.budget import format_fraction, parse_fraction
 from aresbench.core.errors import DataError, ModelError
 from aresbench.core.threat import Adversary
-from aresbench.data.base import load_images
 from aresbench.engine.campaign import Campaign
 from aresbench.engine.driver import Finished, batch_for
 from aresbench.engine.ladder import Attempt, Move, breaking_rung, within
+from aresbench.engine.pictures import Pictures
 from aresbench.engine.plan import SHARD, Planned
 from aresbench.engine.prepare import OwnRandomState, Prepared, prepared
 from aresbench.engine.transfer import surrogates
-from aresbench.ops.random import Streams
 
 WINDOW_VALUES = 40_000_000  # float32 values of images held at once: 160 MB, 8 shards at 224 px
 EXAMPLES = 6  # pictures kept per cell, the first of the published order
-
-
-@dataclass
-class Pictures:
-    """Decoded images of one dataset under one preprocessing, kept as 8-bit for all tasks that share them.
-
-    Args:
-        limit: bytes kept at most; what does not fit is decoded again.
-    """
-
-    limit: int = 2_000_000_000
-    _kept: dict[tuple[object, str], Tensor] = field(default_factory=dict)
-    _bytes: int = 0
-
-    def load(self, plan: Planned, places: list[int], on_bad: Any) -> tuple[Tensor, list[int], list[tuple[str, str]]]:
-        """As ``load_images``, from memory where possible."""
-        name = (plan.dataset.name, str(plan.preprocessing))
-        new = [k for k in places if (name, plan.dataset.ids[k]) not in self._kept]
-        x, kept, bad = load_images(plan.dataset, new, plan.preprocessing, on_bad)
-        fresh = dict(zip(kept, x, strict=True))
-        images, good = [], []
-        for k in places:
-            entry = (name, plan.dataset.ids[k])
-            if k in fresh:
-                image = fresh[k]
-                packed = (image * 255).round_().to(torch.uint8)
-                if self._bytes + packed.numel() <= self.limit:
-                    self._kept[entry] = packed
-                    self._bytes += packed.numel()
-            elif entry in self._kept:
-                image = self._kept[entry].float().div_(255)
-            else:
-                continue
-            images.append(image)
-            good.append(k)
-        return (torch.stack(images) if images else x), good, bad
 
 
 def fill(
@@ -95,25 +58,48 @@ def fill(
     unreadable: list[tuple[str, str]] = []
     done = 0
     places = list(plan.missing)
-    while places:
-        window = _window(plan, pictures, places)
-        x, good, bad = pictures.load(plan, window, on_bad)
-        unreadable += bad
-        places = places[len(window) :]
-        if good:
-            worker = _Worker(plan, x, good, device, batch)
-            worker.run(partial(_advance_from, advance, done))
-        done += len(window)
-        plan.cell.seal()
-        advance(done, "")
+    window = _window(plan, places)
+    with ExitStack() as stack:
+        models: _Models | None = None
+        while places:
+            x, good, bad = pictures.load(plan, window, on_bad)
+            unreadable += bad
+            places = places[len(window) :]
+            done, ended = done + len(window), done
+            window = _window(plan, places)
+            pictures.read_ahead(plan, window, on_bad)
+            if good:
+                changed = pictures.changed(plan, x, good)
+                models = models or _open_models(plan, changed[:2], device, stack)
+                worker = _Worker(plan, models, x, changed, good, device, batch)
+                worker.run(partial(_advance_from, advance, ended))
+            plan.cell.seal()
+            advance(done, "")
     return unreadable
+
+
+@dataclass(frozen=True)
+class _Models:
+    """The model of a cell, and of a transfer the one that its attacks see instead; ready for all windows."""
+
+    target: Prepared
+    surrogate: Prepared | None
+
+
+def _open_models(plan: Planned, example: Tensor, device: torch.device, stack: ExitStack) -> _Models:
+    target = stack.enter_context(prepared(plan.model, example, class_map=plan.class_map, device=device))
+    seen = None
+    if plan.surrogates:
+        others, maps = zip(*plan.surrogates, strict=True)
+        seen = stack.enter_context(surrogates(others, example, target, maps))
+    return _Models(target, seen)
 
 
 def _advance_from(advance: Callable[[int, str], None], base: int, count: int, what: str) -> None:
     advance(base + count, what)
 
 
-def _window(plan: Planned, pictures: Pictures, places: list[int]) -> list[int]:
+def _window(plan: Planned, places: list[int]) -> list[int]:
     """The next images to work on: several shards, as many as fit the memory set aside."""
     if plan.preprocessing is not None:
         values = 3 * plan.preprocessing.size[0] * plan.preprocessing.size[1]
@@ -130,49 +116,36 @@ def _window(plan: Planned, pictures: Pictures, places: list[int]) -> list[int]:
     return places[: max(SHARD, WINDOW_VALUES // values // SHARD * SHARD)]
 
 
-def changed_images(plan: Planned, x: Tensor, places: list[int]) -> Tensor:
-    """The images after the task's corruptions and filters, in their order: what an adversary starts from."""
-    ids = [plan.dataset.ids[k] for k in places]
-    for change in plan.changes:
-        streams = Streams(plan.seed, change.component, ids)
-        x = torch.cat(
-            [
-                change(part, streams.select(torch.arange(start, start + len(part))))
-                for start, part in zip(range(0, len(x), SHARD), x.split(SHARD), strict=True)
-            ]
-        )
-    return x
-
-
 class _Worker:
     """One window of one cell."""
 
-    def __init__(self, plan: Planned, x: Tensor, places: list[int], device: torch.device, batch: int | None) -> None:
-        self.plan, self.places, self.device, self.batch = plan, places, device, batch
+    def __init__(
+        self,
+        plan: Planned,
+        models: _Models,
+        x: Tensor,
+        changed: Tensor,
+        places: list[int],
+        device: torch.device,
+        batch: int | None,
+    ) -> None:
+        self.plan, self.models, self.places, self.device, self.batch = plan, models, places, device, batch
         self.ids = [plan.dataset.ids[k] for k in places]
-        self.original = x
+        self.original, self.x = x, changed
         target = torch.tensor(plan.class_map.target)
         self.y = target[torch.as_tensor(plan.dataset.labels[places])]
         self.accepted: list[set[int]] | None = None  # where several labels count as right
         if (accepted := plan.dataset.accepted) is not None:
             self.accepted = [{plan.class_map.target[label] for label in accepted[k]} for k in places]
-        self.x = changed_images(plan, x, places)
         self.campaign: Campaign | None = None
         self.breaks: dict[int, dict[str, Finished]] = {}
 
     def run(self, advance: Callable[[int, str], None]) -> None:
-        plan = self.plan
-        with ExitStack() as stack:
-            model = stack.enter_context(prepared(plan.model, self.x[:2], class_map=plan.class_map, device=self.device))
-            clean = self._judge_clean(model)
-            if plan.adversary is not None:
-                seen = None
-                if plan.surrogates:
-                    others, maps = zip(*plan.surrogates, strict=True)
-                    seen = stack.enter_context(surrogates(others, self.x, model, maps))
-                self.campaign = self._campaign(model, plan.adversary, seen)
-                self._attack(self.campaign, clean["correct"], advance)
-            self._write(clean)
+        clean = self._judge_clean(self.models.target)
+        if self.plan.adversary is not None:
+            self.campaign = self._campaign(self.models.target, self.plan.adversary, self.models.surrogate)
+            self._attack(self.campaign, clean["correct"], advance)
+        self._write(clean)
 
     # -- the clean verdict --------------------------------------------------------------------
 

@@ -18,9 +18,10 @@ from aresbench import __version__
 from aresbench.core.errors import AresError, SpecError, StoreError
 from aresbench.core.suite import Suite, Task
 from aresbench.data.base import Dataset
-from aresbench.engine.cell import Pictures, fill
+from aresbench.engine.cell import fill
 from aresbench.engine.doctor import examine
 from aresbench.engine.events import Clock, Event, Progress
+from aresbench.engine.pictures import Pictures, side_by_side
 from aresbench.engine.plan import Plan, Planned, Skipped, make_plan
 from aresbench.engine.reliability import flags_after
 from aresbench.engine.results import Results
@@ -78,7 +79,10 @@ def evaluate(
     for skipped in plan.skipped:
         tell(Event("skip", skipped=skipped, message=skipped.reason))
     run = _Run(plan, where, batch, on_bad, doctor, tell)
-    readings = [reading for planned in plan.cells if (reading := run.one(planned)) is not None]
+    found = {id(planned): run.one(planned) for planned in side_by_side(plan.cells)}
+    for note in run.pictures.cache.notes:
+        tell(Event("note", message=note))
+    readings = [reading for planned in plan.cells if (reading := found[id(planned)]) is not None]
     return Results(readings, plan.skipped)
 
 
@@ -121,6 +125,7 @@ class _Run:
             tell,
         )
         self.pictures = Pictures()
+        self.pictures.expect(plan.cells)
         self.clock = Clock([planned.full_price for planned in plan.cells])
         self.examined: dict[tuple[str, str], list[dict[str, Any]]] = {}
 
@@ -166,6 +171,8 @@ class _Run:
             return None
         finally:
             self.clock.finish(planned.full_price)
+            if total:
+                self.pictures.finish(planned)
         reading = Reading(planned.cell, frozenset(planned.dataset.ids))
         self.tell(Event("done", planned, done=total, total=total))
         return reading

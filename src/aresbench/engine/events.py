@@ -15,12 +15,13 @@ class Event:
 
     Args:
         kind: ``skip`` (a task is left out), ``start`` (a cell begins), ``advance`` (work went on),
-            ``done`` (a cell is complete) or ``failed`` (a cell stopped; the run goes on with the next).
+            ``done`` (a cell is complete), ``failed`` (a cell stopped; the run goes on with the next) or ``note``
+            (something about the run as a whole).
         cell: the cell, for all kinds but ``skip``.
         skipped: for ``skip``.
         done, total: images whose rows are complete, of those the cell needs.
         seconds_left: for the whole run, once something is known about its speed.
-        message: the reason of a failure, or what is being done.
+        message: the reason of a failure, what is being done, or the note.
     """
 
     kind: str

@@ -18,8 +18,8 @@ import torch
 from aresbench.attacks.base import Attack
 from aresbench.attacks.pgd import PGD
 from aresbench.core.flag import Flag
-from aresbench.engine.cell import Pictures, changed_images
 from aresbench.engine.doctor import unreadable_flags
+from aresbench.engine.pictures import Pictures
 from aresbench.engine.plan import Planned
 from aresbench.engine.prepare import prepared
 from aresbench.engine.probes import QUERIES, SHORT, Cost, Standing, rescaled, transferred, twice, very_large, watched
@@ -128,7 +128,7 @@ def _second_opinions(
     x, good, _ = pictures.load(plan, places, "skip")
     if not good:
         return []
-    x = changed_images(plan, x, good)
+    x = pictures.changed(plan, x, good)
     y = torch.tensor(plan.class_map.target)[torch.as_tensor(plan.dataset.labels[good])]
     at = {place: k for k, place in enumerate(good)}
     with prepared(plan.model, x[:2], class_map=plan.class_map, device=device) as model:
