@@ -113,7 +113,7 @@ LIGHT = [
 ]
 
 
-@pytest.mark.parametrize("words", [*LIGHT, "run --help", "store path", "store status", "compare a b"])
+@pytest.mark.parametrize("words", [*LIGHT, "run --help", "store path", "store status", "cache status", "compare a b"])
 def test_light_verbs_never_import_torch(fresh: Any, words: str) -> None:
     said = fresh(
         "import sys\nfrom aresbench.cli.main import main\n"

@@ -68,3 +68,12 @@ def print_table(table: Any) -> None:
 def print_wrapped(text: str, indent: str = "") -> None:
     """Print a paragraph wrapped at 100 characters."""
     print(textwrap.fill(text, 100, initial_indent=indent, subsequent_indent=indent))
+
+
+def readable_size(count: float) -> str:
+    """A number of bytes in the unit that suits it."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from aresbench.cli.chosen import add_store, cells_of, model_of, open_store
-from aresbench.cli.parser import print_columns, print_json
+from aresbench.cli.parser import print_columns, print_json, readable_size
 from aresbench.core.errors import StoreError
-
-_UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 def add(verbs: Any) -> None:
@@ -61,7 +59,7 @@ def _status(args: argparse.Namespace) -> int:
         ("folder", str(store.path.resolve())),
         ("cells", str(status.cells)),
         ("rows", ", ".join(f"{count} {kind}" for kind, count in status.rows.items())),
-        ("size", f"{_size(status.bytes)} in {status.files} files"),
+        ("size", f"{readable_size(status.bytes)} in {status.files} files"),
     ]
     if status.journals:
         rows.append(("unfinished", f"{status.journals} journals; the same run again takes them in"))
@@ -95,11 +93,3 @@ def _merge(args: argparse.Namespace) -> int:
         new = store.merge(source)
         print(f"{source}: {new['cells']} new cells, {new['files']} new files")
     return 0
-
-
-def _size(count: float) -> str:
-    for unit in _UNITS:
-        if count < 1000 or unit == _UNITS[-1]:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    raise AssertionError

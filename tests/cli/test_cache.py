@@ -1,0 +1,50 @@
+"""``cache``: where decoded pictures lie, how much room they take, and how they are removed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aresbench.core.preprocessing import Preprocessing
+from aresbench.data.cache import PictureCache
+from aresbench.data.load import load_dataset
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache with two sample photographs at one size and one at another."""
+    monkeypatch.setenv("ARESBENCH_CACHE", str(tmp_path / "kept"))
+    samples = load_dataset("samples")
+    PictureCache().load(samples, [0, 1], Preprocessing((32, 32), 36))
+    PictureCache().load(samples, [0], Preprocessing((16, 16), squash=True))
+    return tmp_path / "kept" / "pictures"
+
+
+def test_path_and_status(command: Any, kept: Path) -> None:
+    assert command("cache", "path").out == f"{kept}\n"
+    lines = command("cache", "status").out.splitlines()
+    assert lines[0].startswith(f"{kept}: ") and len(lines) == 3
+    assert any("samples" in line and "32×32 of 36 (bicubic)" in line and "2 pictures" in line for line in lines)
+    assert any("16×16, both sides resized (bicubic)" in line and "1 pictures" in line for line in lines)
+    facts = json.loads(command("cache", "status", "--json").out)
+    assert facts["path"] == str(kept) and sorted(entry["pictures"] for entry in facts["kept"]) == [1, 2]
+    assert facts["bytes"] == sum(entry["bytes"] for entry in facts["kept"]) > 0
+
+
+def test_clear(command: Any, kept: Path) -> None:
+    said = command("cache", "clear", "sample")
+    assert said.status == 2 and "did you mean 'samples'" in said.err
+    assert command("cache", "clear", "samples").out.startswith("3 pictures removed")
+    assert list(kept.iterdir()) == []
+    assert command("cache", "clear").out.startswith("0 pictures removed")
+
+
+def test_empty_and_switched_off(command: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ARESBENCH_CACHE", str(tmp_path / "nothing"))
+    assert command("cache", "status").out == f"{tmp_path / 'nothing' / 'pictures'}: 0 B\n"
+    monkeypatch.setenv("ARESBENCH_CACHE", "off")
+    said = command("cache", "status")
+    assert said.status == 2 and "switched off" in said.err
