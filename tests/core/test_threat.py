@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from aresbench.core.errors import AresError, SpecError
-from aresbench.core.suite import Task, load_suite, read_suite, suite_names
+from aresbench.core.suite import Task, load_suite, parse_datasets, read_suite, suite_names
 from aresbench.core.threat import parse_threat, parse_threats
 
 
@@ -151,6 +151,14 @@ def test_lists_are_taken_apart(text, count, first, last):
     found = [str(threat) for threat in parse_threats(text)]
     assert len(found) == len(set(found)) == count
     assert (found[0], found[-1]) == (first, last)
+
+
+def test_datasets_are_taken_apart():
+    found = parse_datasets("imagenet-c(corruption=[fog, snow], severity=all)")
+    assert len(found) == 10 and found[0] == "imagenet-c(corruption=fog, severity=1)"
+    assert len(parse_datasets("imagenet-c(corruption=imagenet-c, severity=[1, 3])")) == 30
+    assert parse_datasets("digits(split=train)") == ["digits(split=train)"]
+    assert parse_datasets("folder:/a (b, c)") == ["folder:/a (b, c)"]
 
 
 def test_one_threat_is_not_several():

@@ -6,11 +6,13 @@ import hashlib
 import tomllib
 from dataclasses import dataclass
 from importlib import resources
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from aresbench.core.errors import SpecError, UnknownName, did_you_mean
-from aresbench.core.threat import Threat, parse_threat, parse_threats
+from aresbench.core.spec import parse_call
+from aresbench.core.threat import SEVERITIES, Threat, benchmark, parse_threat, parse_threats, unlisted
 
 
 @dataclass(frozen=True, init=False)
@@ -39,7 +41,7 @@ def tasks(dataset: str, *threats: str, n: int | None = None) -> list[Task]:
     """One task for each of many threats on a dataset, lists of corruptions, severities and radii taken apart.
 
     Args:
-        dataset: dataset spec, e.g. ``samples``.
+        dataset: dataset spec, e.g. ``samples``, or many as in ``imagenet-c(corruption=imagenet-c, severity=all)``.
         threats: e.g. ``clean``, ``corruption(imagenet-c, all)`` (its 15 corruptions at 5 severities),
             ``corruption([fog, snow], [1, 3, 5])``, ``lowpass([110, 60, 10])``.
         n: how many images of the published order; ``None``: all.
@@ -47,7 +49,29 @@ def tasks(dataset: str, *threats: str, n: int | None = None) -> list[Task]:
     Raises:
         SpecError, UnknownName: a threat cannot be read.
     """
-    return [Task(dataset, threat, n=n) for text in threats for threat in parse_threats(text)]
+    return [
+        Task(each, threat, n=n)
+        for each in parse_datasets(dataset)
+        for text in threats
+        for threat in parse_threats(text)
+    ]
+
+
+def parse_datasets(text: str) -> list[str]:
+    """The datasets of a text in which corruptions and severities may be lists, one for each combination.
+
+    ``imagenet-c(corruption=[fog, snow], severity=all)`` is ten datasets, ``corruption=imagenet-c`` stands for the
+    fifteen corruptions of that benchmark. Any other text stands for itself.
+    """
+    call = parse_call(text)
+    if not {"corruption", "severity"} & set(call.kwargs):
+        return [text]
+    many = {"corruption": benchmark, "severity": lambda value: SEVERITIES if value == "all" else ()}
+    options = [
+        [f"{key}={one}" for one in (key in many and many[key](value)) or unlisted(value)]
+        for key, value in call.kwargs.items()
+    ]
+    return [f"{call.name}({', '.join([*call.args, *chosen])})" for chosen in product(*options)]
 
 
 @dataclass(frozen=True)
@@ -112,8 +136,8 @@ _TASK = ("data", "n", "threats")
 def read_suite(raw: dict[str, Any], where: str) -> Suite:
     """A suite from its parsed TOML; ``where`` names it in errors.
 
-    Each ``[[tasks]]`` block is ``data`` (one dataset), ``n`` (how many images) and ``threats``: a
-    list of texts, or of tables with ``threat`` and ``name``. A text may stand for many threats, as
+    Each ``[[tasks]]`` block is ``data`` (one dataset, or many: :func:`parse_datasets`), ``n`` (how many images) and
+    ``threats``: a list of texts, or of tables with ``threat`` and ``name``. A text may stand for many threats, as
     ``corruption(imagenet-c, all)`` does.
     """
     _known_keys(raw, _TOP, where)
@@ -125,7 +149,7 @@ def read_suite(raw: dict[str, Any], where: str) -> Suite:
             _known_keys(entry, ("threat", "name"), f"{where}: threats")
             name, text = entry.get("name", ""), entry["threat"]
             parsed = [parse_threat(text)] if name else parse_threats(text)
-            tasks += [Task(block["data"], one, name, block.get("n")) for one in parsed]
+            tasks += [Task(data, one, name, block.get("n")) for data in parse_datasets(block["data"]) for one in parsed]
     if not tasks:
         raise SpecError(f"{where} has no tasks", 'a suite needs [[tasks]] with data = "…" and threats = ["clean", …]')
     names = [(t.dataset, t.name) for t in tasks]

@@ -170,14 +170,14 @@ def _each(piece: str) -> list[str]:
         return [piece]
     rest = [f"{key}={value}" for key, value in call.kwargs.items()]
     if call.name == "corruption":
-        firsts = benchmark(call.args[0]) or _unlisted(call.args[0])
+        firsts = benchmark(call.args[0]) or unlisted(call.args[0])
         if "severity" in call.kwargs:
             rest = [text for text in rest if not text.startswith("severity=")]
         levels = call.args[1] if len(call.args) > 1 else call.kwargs.get("severity", "")
-        seconds = list(SEVERITIES) if levels == "all" else _unlisted(levels)
+        seconds = list(SEVERITIES) if levels == "all" else unlisted(levels)
         variants = [[a, b] if b else [a] for a in firsts for b in seconds]
     else:
-        variants = [[a] for a in _unlisted(call.args[0])]
+        variants = [[a] for a in unlisted(call.args[0])]
     return [f"{call.name}({', '.join([*settings, *call.args[2:], *rest])})" for settings in variants]
 
 
@@ -266,7 +266,7 @@ def _transfer(call: Call) -> Adversary:
     _no_more(call, 3, ("attacks", "from"))
     example = "transfer(linf, 16/255, mim, from=timm:resnet50.a1_in1k)"
     ladder, attacks = _ladder_and_attacks(call, example)
-    surrogates = _unlisted(call.kwargs.get("from", ""))
+    surrogates = unlisted(call.kwargs.get("from", ""))
     if surrogates == [""]:
         raise SpecError("a transfer needs a surrogate, on which its attacks search", f"e.g. {example}")
     return Adversary(ladder, attacks, "none", tuple(surrogates))
@@ -277,7 +277,7 @@ def _ladder_and_attacks(call: Call, example: str) -> tuple[Ladder, tuple[str, ..
         raise SpecError(f"{call.name}(…) needs a norm, a budget and an attack", f"e.g. {example}")
     if len(call.args) > 2 and "attacks" in call.kwargs:
         raise SpecError("the attacks of an adversary are given twice", "put several into one list: [apgd-ce, square]")
-    listed = _unlisted(call.args[2] if len(call.args) > 2 else call.kwargs.get("attacks", ""))
+    listed = unlisted(call.args[2] if len(call.args) > 2 else call.kwargs.get("attacks", ""))
     if listed == [""]:
         raise SpecError("an adversary needs at least one attack", f"e.g. {example}")
     for spec in listed:
@@ -285,7 +285,7 @@ def _ladder_and_attacks(call: Call, example: str) -> tuple[Ladder, tuple[str, ..
     return ladder_of(call.args[0], call.args[1]), tuple(map(canonical, listed))
 
 
-def _unlisted(text: str) -> list[str]:
+def unlisted(text: str) -> list[str]:
     """The entries of ``[a, b]``, or the one text."""
     return split_top(text[1:-1], ",") if text.startswith("[") else [text]
 

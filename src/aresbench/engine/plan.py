@@ -336,6 +336,7 @@ def _plan_cell(
             "title": data.title,
             "parent": data.parent,
             "class_rule": data.class_rule,
+            "corruption": list(data.corrupted_by) if data.corrupted_by else None,
             "classes": output_names(model, data, class_map),
             # of a class map, what tells verdicts among all outputs: which of them stand behind each class
             "outputs": [list(group) for group in class_map.outputs],
