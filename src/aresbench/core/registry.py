@@ -97,6 +97,10 @@ TABLES: dict[str, dict[str, str]] = {
         "npz": "aresbench.data.npz:Npz",
         "digits": "aresbench.data.digits:Digits",
         "cifar10": "aresbench.data.cifar:CIFAR10",
+        "cifar10-c": "aresbench.data.cifar_c:CIFAR10C",
+        "cifar10.1": "aresbench.data.cifar10_1:CIFAR101",
+        "cifar100": "aresbench.data.cifar100:CIFAR100",
+        "cifar100-c": "aresbench.data.cifar_c:CIFAR100C",
         "fashion-mnist": "aresbench.data.fashion_mnist:FashionMNIST",
     },
     "filters": {
