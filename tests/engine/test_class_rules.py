@@ -11,7 +11,7 @@ import torch
 
 import aresbench as ab
 from aresbench.core.classes import Classes
-from aresbench.core.errors import ModelError
+from aresbench.core.errors import DataError, ModelError
 from aresbench.core.preprocessing import Preprocessing
 from aresbench.data.base import Dataset, Listing, load_images
 from aresbench.data.digits import Digits
@@ -168,3 +168,17 @@ def test_pictures_of_the_right_size_are_taken_as_they_are():
     assert Digits().prepared_by(resized) == resized
     assert Ready().prepared_by(Preprocessing((16, 16), resize=18)) == Preprocessing((16, 16), resize=18)
     assert Ready().prepared_by(None) is None
+
+
+class Restricted(Digits):
+    """Digits that nobody may sell."""
+
+    terms: ClassVar[str] = "non-commercial"
+
+
+def test_the_commercial_gate_leaves_data_out_by_name(noisy, tmp_path):
+    tasks = [ab.Task("digits", "clean")]
+    with pytest.raises(DataError, match="refused by the gate for commercial use: its terms forbid"):
+        ab.evaluate(noisy, tasks, data=Restricted(), store=tmp_path, commercial=True)
+    results = ab.evaluate(noisy, tasks, n=8, store=tmp_path, doctor=False, commercial=True)
+    assert len(results.images()) == 8  # CC BY: with the authors named

@@ -42,6 +42,7 @@ def add(verbs: Any) -> None:
     parser.add_argument(
         "--on-bad", choices=("raise", "skip"), default="raise", help="at an image that cannot be read (default: raise)"
     )
+    parser.add_argument("--commercial", action="store_true", help="leave out data that may not be used commercially")
     parser.add_argument("--dry-run", action="store_true", help="show what would be done, what is there, how long")
     add_store(parser)
     parser.set_defaults(call=call)
@@ -76,6 +77,7 @@ def _run(args: argparse.Namespace) -> int:
             balanced=args.balanced,
             store=args.store,
             seed=args.seed,
+            commercial=args.commercial,
             device=args.device,
             batch=args.batch,
             on_bad=args.on_bad,
@@ -146,7 +148,7 @@ def _close(args: argparse.Namespace, results: Results) -> int:
 def _dry_run(args: argparse.Namespace) -> int:
     suite = load_suite(args.suite)
     from aresbench.engine.evaluate import chosen_device
-    from aresbench.engine.forecast import seconds_at_most
+    from aresbench.engine.forecast import Forecast
     from aresbench.engine.plan import make_plan
     from aresbench.store import Store
 
@@ -159,12 +161,14 @@ def _dry_run(args: argparse.Namespace) -> int:
         n=args.n,
         balanced=args.balanced,
         seed=args.seed,
+        commercial=args.commercial,
     )
     device = chosen_device(args.device)
+    forecast = Forecast(device)
     table = [("model", "dataset", "task", "there", "to do", "at most")]
     total = 0.0
     for cell in plan.cells:
-        seconds = seconds_at_most(cell, device)
+        seconds = forecast.seconds_at_most(cell)
         total += seconds
         there = f"{len(cell.dataset) - len(cell.missing)} of {len(cell.dataset)}"
         table.append(

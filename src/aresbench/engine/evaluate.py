@@ -45,6 +45,7 @@ def evaluate(
     batch: int | None = None,
     on_bad: str = "raise",
     doctor: bool = True,
+    commercial: bool = False,
     progress: Progress | None = None,
 ) -> Results:
     """Measure models on the tasks of a suite; what the archive already holds is not computed again.
@@ -66,6 +67,7 @@ def evaluate(
         on_bad: ``raise`` at an image that cannot be read, or ``skip`` it (the results then say so).
         doctor: examine each model before its first cell, and look again at a few of the images that attacks left
             standing, for reasons to doubt the number.
+        commercial: leave out data whose terms do not allow commercial use, by name.
         progress: called with events as the run goes on.
 
     Raises:
@@ -75,7 +77,9 @@ def evaluate(
     tell = progress or (lambda event: None)
     where = chosen_device(device)
     archive = store if isinstance(store, Store) else Store(store)
-    plan = make_plan(models, suite, archive, data=data, root=root, n=n, balanced=balanced, seed=seed)
+    plan = make_plan(
+        models, suite, archive, data=data, root=root, n=n, balanced=balanced, seed=seed, commercial=commercial
+    )
     for skipped in plan.skipped:
         tell(Event("skip", skipped=skipped, message=skipped.reason))
     run = _Run(plan, where, batch, on_bad, doctor, tell)

@@ -22,6 +22,7 @@ from aresbench.core.threat import Adversary
 from aresbench.corruptions.change import Change
 from aresbench.corruptions.load import make_corruption, make_filter
 from aresbench.data.base import Dataset
+from aresbench.data.licence import refuse_unless_commercial
 from aresbench.data.load import load_dataset
 from aresbench.engine.adversary import arm
 from aresbench.models.classifier import Classifier
@@ -127,6 +128,7 @@ def make_plan(
     n: int | None = None,
     balanced: bool = False,
     seed: int = 0,
+    commercial: bool = False,
 ) -> Plan:
     """Load what is needed, match classes by name, and see which rows are missing.
 
@@ -142,6 +144,7 @@ def make_plan(
         n: how many images of each dataset's published order (a task's own smaller n stays).
         balanced: choose them class by class.
         seed: of all random draws.
+        commercial: leave out data that may not be used commercially, by name.
 
     Raises:
         AresError: no models, or something named does not exist.
@@ -153,7 +156,8 @@ def make_plan(
         models = [models]
     if not models:
         raise SpecError("no model is named", "give one, e.g. timm:resnet50.a1_in1k, or see `aresbench list models`")
-    shelf = _Shelf(data, root, n, balanced, only=len({task.dataset for task in tasks}) == 1)
+    one = len({task.dataset for task in tasks}) == 1
+    shelf = _Shelf(data, root, n, balanced, only=one, commercial=commercial)
     plan = Plan()
     for entry in models:
         if isinstance(entry, str):
@@ -179,10 +183,18 @@ class _Shelf:
     """Datasets and surrogates by spec, each loaded once."""
 
     def __init__(
-        self, data: str | Dataset | None, root: str | Path | None, n: int | None, balanced: bool, only: bool
+        self,
+        data: str | Dataset | None,
+        root: str | Path | None,
+        n: int | None,
+        balanced: bool,
+        only: bool,
+        commercial: bool,
     ) -> None:
-        self.root, self.n, self.balanced = root, n, balanced
+        self.root, self.n, self.balanced, self.commercial = root, n, balanced, commercial
         self.override = load_dataset(data, root) if isinstance(data, str) else data
+        if self.override is not None and commercial:
+            refuse_unless_commercial(self.override)
         self.only = only or self.override is not None
         self._whole: dict[str, Dataset] = {}
         self._surrogates: dict[str, Classifier] = {}
@@ -192,6 +204,8 @@ class _Shelf:
         if task.dataset not in self._whole:
             root = None if self.override is not None else self.root
             self._whole[task.dataset] = load_dataset(task.dataset, root)
+        if self.commercial:
+            refuse_unless_commercial(self._whole[task.dataset])
         return self._whole[task.dataset]
 
     def surrogate(self, spec: str) -> Classifier:
