@@ -93,6 +93,8 @@ TABLES: dict[str, dict[str, str]] = {
         "imagenet-v": "aresbench.data.imagenet_nerf:ImageNetV",
         "imagenet-c": "aresbench.data.imagenet_c:ImageNetC",
         "imagenet-c-bar": "aresbench.data.imagenet_c:ImageNetCBar",
+        "tiny-imagenet": "aresbench.data.tiny_imagenet:TinyImageNet",
+        "tiny-imagenet-c": "aresbench.data.tiny_imagenet:TinyImageNetC",
         "folder": "aresbench.data.folder:Folder",
         "npz": "aresbench.data.npz:Npz",
         "digits": "aresbench.data.digits:Digits",

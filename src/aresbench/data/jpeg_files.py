@@ -68,7 +68,9 @@ def read_header(path: Path) -> Header | None:
         return None
 
 
-def published_jpegs(files: Sequence[Path], title: str, size: tuple[int, int], quality: int, restore: str) -> list[Flag]:
+def published_jpegs(
+    files: Sequence[Path], title: str, size: tuple[int, int], quality: int | None, restore: str
+) -> list[Flag]:
     """Flags about pictures that were resized or saved again since they were published.
 
     A file that was decoded and saved again with the very same settings cannot be told from a published one.
@@ -77,7 +79,7 @@ def published_jpegs(files: Sequence[Path], title: str, size: tuple[int, int], qu
         files: the pictures.
         title: the set's name for readers.
         size: (width, height) as published.
-        quality: libjpeg's quality as published, with 4:2:0 chroma.
+        quality: libjpeg's quality as published, with 4:2:0 chroma; None: it varies.
         restore: where the published files come from.
     """
     with ThreadPoolExecutor(8) as pool:  # waits for the disk rather than computes
@@ -98,7 +100,7 @@ def published_jpegs(files: Sequence[Path], title: str, size: tuple[int, int], qu
             )
         )
     written = f"JPEG quality {quality}, 4:2:0"
-    others = Counter(header.how for header in headers if header.how != written)
+    others = Counter(header.how for header in headers if quality is not None and header.how != written)
     if others:
         count = sum(others.values())
         flags.append(
