@@ -71,6 +71,7 @@ TABLES: dict[str, dict[str, str]] = {
         "speckle_noise": "aresbench.corruptions.noise:SpeckleNoise",
         "defocus_blur": "aresbench.corruptions.blur:DefocusBlur",
         "frost": "aresbench.corruptions.frost:Frost",
+        "elastic_transform": "aresbench.corruptions.elastic:ElasticTransform",
         "fog": "aresbench.corruptions.weather:Fog",
         "brightness": "aresbench.corruptions.digital:Brightness",
         "contrast": "aresbench.corruptions.digital:Contrast",

@@ -62,6 +62,7 @@ class Corruption(ABC):
     paper: ClassVar[str]
     revision: ClassVar[int]  # raised only when the numbers change
     doses: ClassVar[Doses]
+    package_doses: ClassVar[tuple[Any, ...]] = ()  # of the mode imagecorruptions, where it does not use those of 224 px
 
     def __post_init__(self) -> None:
         if isinstance(self.severity, bool) or not isinstance(self.severity, int) or not 1 <= self.severity <= 5:
@@ -85,6 +86,8 @@ class Corruption(ABC):
 
     def dose(self, height: int, width: int) -> Any:
         """The parameters of this severity for images of this size in pixels."""
+        if self.mode == "imagecorruptions" and self.package_doses:
+            return self.package_doses[self.severity - 1]
         return self.doses[self.parameter_set(height, width)][self.severity - 1]
 
     def describe(self, height: int | None = None, width: int | None = None) -> dict[str, object]:
