@@ -4,10 +4,11 @@
 
 A folder of JPEGs of ImageNet's size (500 × 375): random pieces of 22 photographs (the samples and scikit-learn's two),
 enlarged where they must be and therefore smoother: about 90 kB each, where ImageNet's validation set has 130. All files
-lie in the machine's memory, as they would not on a cold disk, where the first pass and ImageFolder wait alike. Both resize the shorter side to 256 (bicubic), cut out 224 × 224 and give 8-bit batches of 256;
-the DataLoader has as many workers as there are cores, and is asked for all pictures in order. ImageFolder decodes in
-every pass, ours in the first alone. Pixels are compared once, to the last bit. Best of three passes each but for the
-first, taken in turns.
+lie in the machine's memory, as they would not on a cold disk, where the first pass and ImageFolder wait alike.
+
+Both resize the shorter side to 256 (bicubic), cut out 224 × 224 and give 8-bit batches of 256; the DataLoader has as
+many workers as there are cores. ImageFolder decodes in every pass, ours in the first alone. Pixels are compared once,
+to the last bit. Best of three passes each but for the first, taken in turns.
 """
 
 from __future__ import annotations
