@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from aresbench.core.errors import DataError
 from aresbench.data.load import load_dataset
-from aresbench.engine.doctor import _permuted, examine, examine_data
+from aresbench.engine.doctor import _permuted, examine
 from aresbench.engine.evaluate import evaluate
 from aresbench.models.classifier import Classifier
 from aresbench.models.load import load_model
@@ -114,26 +113,6 @@ def _task(threat):
     import aresbench as ab
 
     return ab.Task("digits", threat)
-
-
-def test_a_dataset_is_examined_file_by_file(tmp_path):
-    data = load_dataset("digits")
-    for k in range(12):
-        folder = tmp_path / "photos" / str(data.labels[k])
-        folder.mkdir(parents=True, exist_ok=True)
-        data.picture(k).save(folder / f"{k}.png")
-    assert [f.name for f in examine_data(load_dataset(f"folder:{tmp_path / 'photos'}"))] == []
-    first = next((tmp_path / "photos").rglob("*.png"))
-    (first.parent / "copy.png").write_bytes(first.read_bytes())
-    (first.parent / "torn.png").write_bytes(first.read_bytes()[:70])
-    found = {f.name: f for f in examine_data(load_dataset(f"folder:{tmp_path / 'photos'}"))}
-    assert "torn.png" in found["unreadable-images"].message
-    assert "copy.png" in found["duplicates"].message
-
-
-def test_classes_without_images_are_mentioned():
-    data = load_dataset("digits")[np.flatnonzero(load_dataset("digits").labels < 3)[:20]]
-    assert {f.name for f in examine_data(data)} == {"classes-without-images"}
 
 
 def test_guesses_do_not_look_permuted():

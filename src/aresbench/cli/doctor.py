@@ -30,6 +30,9 @@ def add(verbs: Any) -> None:
     parser.add_argument("--data", metavar="SPEC", help="images to look at the model with, e.g. folder:/photos")
     parser.add_argument("--root", metavar="DIR", help="where the dataset lies")
     parser.add_argument("--n", type=int, metavar="N", help="look at the first N images of a dataset only")
+    parser.add_argument(
+        "--commercial", action="store_true", help="object to data whose licence does not allow commercial use"
+    )
     parser.add_argument("--device", default="cpu", metavar="D", help="where the model runs (default: cpu)")
     parser.add_argument("--json", action="store_true", help="for another program to read")
     parser.set_defaults(call=call)
@@ -37,24 +40,42 @@ def add(verbs: Any) -> None:
 
 def call(args: argparse.Namespace) -> int:
     """Print each finding with what it means and what to do."""
-    from aresbench.data.load import load_dataset
-    from aresbench.engine.doctor import examine, examine_data
-    from aresbench.engine.evaluate import chosen_device
-
-    if _is_dataset(args.thing):
-        data = load_dataset(args.thing, args.root)
-        about, flags = f"{args.thing}: {len(data)} images, {len(data.classes)} classes", examine_data(data, args.n)
-    else:
-        from aresbench.models.load import load_model
-
-        model = load_model(args.thing)
-        data = load_dataset(args.data, args.root) if args.data else _data_for(model)
-        about, flags = f"{args.thing} on {data.name}", examine(model, data, device=chosen_device(args.device))
+    about, flags = _examine_dataset(args) if _is_dataset(args.thing) else _examine_model(args)
     if args.json:
         print_json([flag.record() for flag in flags])
     else:
         _print(about, flags)
     return int(any(flag.level == "error" for flag in flags))
+
+
+def _examine_dataset(args: argparse.Namespace) -> tuple[str, list[Flag]]:
+    from aresbench.engine.doctor_data import examine_dataset
+
+    tell = _tell if sys.stderr.isatty() else None
+    data, flags = examine_dataset(args.thing, args.root, args.n, commercial=args.commercial, tell=tell)
+    if data is None:
+        return args.thing, flags
+    about = f"{args.thing}: {len(data)} images, {len(data.classes)} classes"
+    return about + (f"; the first {args.n} were looked at" if args.n and args.n < len(data) else ""), flags
+
+
+def _examine_model(args: argparse.Namespace) -> tuple[str, list[Flag]]:
+    from aresbench.data.licence import refuse_unless_commercial
+    from aresbench.data.load import load_dataset
+    from aresbench.engine.doctor import examine
+    from aresbench.engine.evaluate import chosen_device
+    from aresbench.models.load import load_model
+
+    model = load_model(args.thing)
+    data = load_dataset(args.data, args.root) if args.data else _data_for(model)
+    if args.commercial:
+        refuse_unless_commercial(data)
+    return f"{args.thing} on {data.name}", examine(model, data, device=chosen_device(args.device))
+
+
+def _tell(done: int, total: int) -> None:
+    end = "\r\033[K" if done == total else ""  # the line makes room for the findings
+    print(f"\r{done:,} of {total:,} images", end=end, file=sys.stderr, flush=True)
 
 
 def _is_dataset(thing: str) -> bool:

@@ -14,11 +14,13 @@ import numpy as np
 
 from aresbench.core.classes import Classes
 from aresbench.core.errors import DataError, did_you_mean
+from aresbench.core.flag import Flag
 from aresbench.data.base import Dataset, Listing, published_order
 from aresbench.data.imagenet_classes import imagenet_classes, index_of_wnid
 from aresbench.data.local import given_folder, is_picture
 
 _READ_FOR_NAME = 32
+_SPLITS = {"train", "training", "val", "valid", "validation", "test"}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -72,6 +74,62 @@ class Folder(Dataset):
             images=files,
             notes=(f"{ignored} files that are no pictures were ignored",) if ignored else (),
         )
+
+    def check(self, n: int | None = None) -> list[Flag]:
+        root = given_folder(self.root)
+        return _traps(sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")), root)
+
+
+def _traps(folders: list[Path], root: Path) -> list[Flag]:
+    """Folders that are no classes, and published sets that have a reader of their own."""
+    names = [p.name for p in folders]
+    if set(names) <= _SPLITS:
+        return [
+            Flag(
+                "folders-are-splits",
+                "error",
+                "data",
+                f"the classes here are called {', '.join(names)}: these look like parts of a dataset, not classes",
+                f"name one of them: folder:{root / names[-1]}",
+                {"folders": names},
+            )
+        ]
+    if names == ["1", "2", "3", "4", "5"] and any(p.is_dir() for p in folders[0].iterdir()):
+        return [
+            Flag(
+                "folders-are-severities",
+                "error",
+                "data",
+                "the classes here are called 1 to 5 and hold folders: these look like severities of a corruption",
+                f"imagenet-c(corruption={root.name}, severity=3):{root.parent} reads ImageNet-C; "
+                f"for other pictures name one severity: folder:{root / '3'}",
+            )
+        ]
+    if all(name.isdigit() for name in names) and names != sorted(names, key=int) and _given_names(root) is None:
+        return [
+            Flag(
+                "folders-are-numbers",
+                "warning",
+                "data",
+                f"the {len(names)} class folders are numbers without names: sorted as text they stand in another order "
+                "(0, 1, 10, 100 …) than counted, and no model calls its classes so",
+                "write the names into classes.txt, lines `folder name`; ImageNetV2 is read by imagenet-v2:/path",
+                {"folders": len(names)},
+            )
+        ]
+    first = next((p.name for p in folders[0].iterdir() if p.name.startswith("ILSVRC2012_val_")), None)
+    if first is not None:
+        return [
+            Flag(
+                "is-imagenet",
+                "info",
+                "data",
+                f"these are pictures of ImageNet's validation set, or of a corrupted copy ({first})",
+                "imagenet:/path and imagenet-c(corruption=…, severity=…):/path check that they are complete, and give "
+                "them ids that pair with those of other sets",
+            )
+        ]
+    return []
 
 
 def _walk(folder: Path) -> tuple[list[Path], int]:

@@ -1,8 +1,7 @@
-"""The checks to make before spending a night: a model on a few images, a dataset file by file."""
+"""The checks to make before spending a night: a model on a few images."""
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 
@@ -287,67 +286,5 @@ def _published(model: Classifier, data: Dataset, right: Tensor) -> list[Flag]:
             f"clean accuracy is {right.float().mean().item():.1%} on {n} images, published is {value:.1%}",
             "check weights, resize, crop, interpolation, mean and std before believing any other number",
             {"accuracy": right.float().mean().item(), "published": value, "n": n},
-        )
-    ]
-
-
-def examine_data(data: Dataset, n: int | None = None) -> list[Flag]:
-    """Look at a dataset file by file: what cannot be read, what is there twice, and classes without images.
-
-    Args:
-        data: the dataset.
-        n: look at the first n images only.
-    """
-    count = len(data) if n is None else min(n, len(data))
-    unreadable: list[tuple[str, str]] = []
-    hashes: dict[str, list[str]] = {}
-    for k in range(count):
-        try:
-            pixels = np.asarray(data.picture(k))
-        except DataError as error:
-            unreadable.append((data.ids[k], error.problem))
-            continue
-        hashes.setdefault(hashlib.sha256(pixels.tobytes()).hexdigest(), []).append(data.ids[k])
-    flags = unreadable_flags(unreadable)
-    twice = [ids for ids in hashes.values() if len(ids) > 1]
-    if twice:
-        flags.append(
-            Flag(
-                "duplicates",
-                "warning",
-                "data",
-                f"{sum(len(ids) - 1 for ids in twice)} images are copies of others, e.g. {' = '.join(twice[0][:3])}",
-                "an image that counts twice narrows intervals without adding evidence; remove the copies",
-                {"groups": [ids[:5] for ids in twice[:20]]},
-            )
-        )
-    empty = sorted(set(range(len(data.classes))) - set(data.labels.tolist()))
-    if empty:
-        names = ", ".join(data.classes.names[k] for k in empty[:5]) + (" …" if len(empty) > 5 else "")
-        flags.append(
-            Flag(
-                "classes-without-images",
-                "info",
-                "data",
-                f"{len(empty)} of {len(data.classes)} classes have no image here ({names})",
-                "nothing to do if this is a subset on purpose",
-                {"classes": len(empty)},
-            )
-        )
-    return flags
-
-
-def unreadable_flags(bad: list[tuple[str, str]]) -> list[Flag]:
-    """What a result must say about images that were left out."""
-    if not bad:
-        return []
-    return [
-        Flag(
-            "unreadable-images",
-            "error",
-            "data",
-            f"{len(bad)} images could not be read and are left out, e.g. {bad[0][1]}",
-            "restore the files and run the same command again: only these images are then computed",
-            {"ids": [image_id for image_id, _ in bad[:50]], "count": len(bad)},
         )
     ]

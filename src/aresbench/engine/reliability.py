@@ -18,7 +18,7 @@ import torch
 from aresbench.attacks.base import Attack
 from aresbench.attacks.pgd import PGD
 from aresbench.core.flag import Flag
-from aresbench.engine.doctor import unreadable_flags
+from aresbench.engine.doctor_data import unreadable_flags
 from aresbench.engine.pictures import Pictures
 from aresbench.engine.plan import Planned
 from aresbench.engine.prepare import prepared
