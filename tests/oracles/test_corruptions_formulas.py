@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy import stats
 from sklearn.datasets import load_sample_image
 
+from aresbench.core.errors import DataError
 from aresbench.corruptions.blur import disk_kernel
 from aresbench.corruptions.load import make_corruption
+from aresbench.corruptions.noise import poisson_levels
 from aresbench.corruptions.weather import plasma
+from aresbench.ops.box import box_resize
 from aresbench.ops.random import Streams
 
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -46,8 +51,32 @@ DOSES = {
     ("jpeg_compression", 64): [65, 58, 50, 40, 25],
     ("jpeg_compression", 224): [25, 18, 15, 10, 7],
     ("jpeg_compression", 299): [23, 16, 13, 8, 5],
+    ("shot_noise", 32): [500, 250, 100, 75, 50],
+    ("shot_noise", 64): [250, 100, 50, 30, 15],
+    ("shot_noise", 224): [60, 25, 12, 5, 3],
+    ("shot_noise", 299): [50, 20, 10, 5, 3],
+    ("impulse_noise", 32): [0.01, 0.02, 0.03, 0.05, 0.07],
+    ("impulse_noise", 64): [0.01, 0.02, 0.05, 0.08, 0.14],
+    ("impulse_noise", 224): [0.03, 0.06, 0.09, 0.17, 0.27],
+    ("impulse_noise", 299): [0.04, 0.07, 0.1, 0.18, 0.28],
+    ("speckle_noise", 32): [0.06, 0.1, 0.12, 0.16, 0.2],
+    ("speckle_noise", 64): [0.15, 0.2, 0.25, 0.3, 0.35],
+    ("speckle_noise", 224): [0.15, 0.2, 0.35, 0.45, 0.6],
+    ("speckle_noise", 299): [0.16, 0.21, 0.36, 0.46, 0.61],
+    ("contrast", 32): [0.75, 0.5, 0.4, 0.3, 0.15],
+    ("contrast", 64): [0.4, 0.3, 0.2, 0.1, 0.05],
+    ("contrast", 224): [0.4, 0.3, 0.2, 0.1, 0.05],
+    ("contrast", 299): [0.4, 0.3, 0.2, 0.1, 0.05],
+    ("saturate", 32): [(0.3, 0.0), (0.1, 0.0), (1.5, 0.0), (2.0, 0.1), (2.5, 0.2)],
+    ("saturate", 64): [(0.3, 0.0), (0.1, 0.0), (2.0, 0.0), (5.0, 0.1), (30.0, 0.2)],
+    ("saturate", 224): [(0.3, 0.0), (0.1, 0.0), (2.0, 0.0), (5.0, 0.1), (20.0, 0.2)],
+    ("saturate", 299): [(0.3, 0.0), (0.1, 0.0), (2.0, 0.0), (5.0, 0.1), (20.0, 0.2)],
+    ("pixelate", 32): [0.95, 0.9, 0.85, 0.75, 0.65],
+    ("pixelate", 64): [0.9, 0.8, 0.7, 0.6, 0.5],
+    ("pixelate", 224): [0.6, 0.5, 0.4, 0.3, 0.25],
+    ("pixelate", 299): [0.5, 0.4, 0.3, 0.25, 0.2],
 }
-NAMES = ("gaussian_noise", "defocus_blur", "fog", "brightness", "jpeg_compression")
+NAMES = sorted({name for name, _ in DOSES})
 
 
 @cache
@@ -147,7 +176,8 @@ def fog(x: np.ndarray, dose: tuple[float, float], draws: dict[str, np.ndarray]) 
     return truncate((x + strength * banks) * x.max() / (x.max() + strength))
 
 
-def brightness(x: np.ndarray, shift: float, draws: dict[str, np.ndarray]) -> np.ndarray:
+def in_hsv(x: np.ndarray, change: Callable[[float, float], tuple[float, float]]) -> np.ndarray:
+    """Saturation and value changed, pixel by pixel."""
     result = np.empty_like(x)
     for place in np.ndindex(x.shape[:2]):
         r, g, b = x[place].tolist()
@@ -163,7 +193,7 @@ def brightness(x: np.ndarray, shift: float, draws: dict[str, np.ndarray]) -> np.
             else:
                 hue = (g - b) / span
             hue = (hue / 6) % 1
-        value = min(value + shift, 1)
+        saturation, value = (min(max(v, 0), 1) for v in change(saturation, value))
         sector = math.floor(hue * 6)
         part = hue * 6 - sector
         low, falling = value * (1 - saturation), value * (1 - part * saturation)
@@ -179,13 +209,52 @@ def brightness(x: np.ndarray, shift: float, draws: dict[str, np.ndarray]) -> np.
     return truncate(result)
 
 
+def brightness(x: np.ndarray, shift: float, draws: dict[str, np.ndarray]) -> np.ndarray:
+    return in_hsv(x, lambda saturation, value: (saturation, value + shift))
+
+
+def saturate(x: np.ndarray, dose: tuple[float, float], draws: dict[str, np.ndarray]) -> np.ndarray:
+    return in_hsv(x, lambda saturation, value: (saturation * dose[0] + dose[1], value))
+
+
+def contrast(x: np.ndarray, factor: float, draws: dict[str, np.ndarray]) -> np.ndarray:
+    mean = [math.fsum(255 * v for v in x[..., channel].flat) / x[..., 0].size / 255 for channel in range(3)]
+    return truncate((x - mean) * factor + mean)
+
+
+def shot_noise(x: np.ndarray, photons: int, draws: dict[str, np.ndarray]) -> np.ndarray:
+    counts = stats.poisson.ppf(draws["uniform"].transpose(1, 2, 0), photons * x)
+    return truncate(np.maximum(counts, 0) / photons)
+
+
+def impulse_noise(x: np.ndarray, amount: float, draws: dict[str, np.ndarray]) -> np.ndarray:
+    uniform = draws["uniform"].transpose(1, 2, 0)
+    result = x.copy()
+    result[uniform < amount] = 0
+    result[uniform < amount / 2] = 1
+    return truncate(result)
+
+
+def speckle_noise(x: np.ndarray, sigma: float, draws: dict[str, np.ndarray]) -> np.ndarray:
+    return truncate(x + x * (sigma * draws["normal"].astype(np.float64).transpose(1, 2, 0)))
+
+
+def pixelate(x: np.ndarray, scale: float, draws: dict[str, np.ndarray]) -> np.ndarray:
+    height, width, _ = x.shape
+    picture = Image.fromarray(np.round(x * 255).astype(np.uint8))
+    # One side at a time, the rows first: versions of Pillow differ in which they take first.
+    for size in ((int(width * scale), height), (int(width * scale), int(height * scale))):
+        picture = picture.resize(size, Image.Resampling.BOX)
+    return np.array(picture.resize((width, height), Image.Resampling.BOX))
+
+
 def jpeg_compression(x: np.ndarray, quality: int, draws: dict[str, np.ndarray]) -> np.ndarray:
     file = io.BytesIO()
     Image.fromarray(np.round(x * 255).astype(np.uint8)).save(file, "JPEG", quality=quality)
     return np.array(Image.open(file))
 
 
-FORMULAS = {f.__name__: f for f in (gaussian_noise, defocus_blur, fog, brightness, jpeg_compression)}
+FORMULAS: dict[str, Callable[..., np.ndarray]] = {name: globals()[name] for name in NAMES}
 
 
 def both(name: str, severity: int, pixels: np.ndarray, nominal: int) -> dict[torch.dtype, np.ndarray]:
@@ -221,9 +290,18 @@ def test_image_equals_the_formula(name: str, severity: int, side: int) -> None:
 def test_image_of_any_size_equals_the_formula_of_the_nearest_set(
     name: str, height: int, width: int, nominal: int
 ) -> None:
+    if name == "pixelate" and min(height, width) == 1:
+        return  # nothing is left of a single pixel: see below
     difference = both(name, 4, photo(height, width), nominal)
     assert np.count_nonzero(difference[torch.float64]) == 0
     assert np.count_nonzero(difference[torch.float32]) == 0
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 6), (6, 1)])
+def test_pixelate_says_when_no_pixel_would_be_left(height: int, width: int) -> None:
+    with pytest.raises(DataError, match=f"{height}×{width} images have no pixel left at 0.75") as caught:
+        make_corruption("pixelate", 4).apply(torch.zeros(1, 3, height, width), {})
+    assert "2×2 pixels" in caught.value.remedy
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -253,3 +331,37 @@ def test_plasma_equals_the_pointwise_recursion_to_the_bit(side: int, decay: floa
     ours = plasma(torch.from_numpy(draws), side, decay).numpy()
     for map_, numbers in zip(ours, draws, strict=True):
         assert np.array_equal(map_, relief(numbers, side, decay))
+
+
+@pytest.mark.parametrize("photons", [500, 60, 3])
+def test_photon_counts_of_values_between_the_levels_are_quantiles_too(photons: int) -> None:
+    rng = np.random.default_rng(photons)
+    x, uniform = rng.random((2, 3, 20, 20)), np.floor(rng.random((2, 3, 20, 20)) * 2**53) / 2**53
+    x[0, 0] = np.round(x[0, 0] * 255) / 255  # some on a level, some between
+    x[0, 1, 0, 0], x[0, 1, 0, 1] = 0, 1
+    wanted = truncate(stats.poisson.ppf(uniform, photons * x) / photons)
+    ours = poisson_levels(torch.from_numpy(x), photons, torch.from_numpy(uniform)).numpy()
+    assert np.array_equal(ours, wanted)
+
+
+@pytest.mark.parametrize("photons", [60, 5])
+def test_photon_counts_at_the_ends_of_the_draws(photons: int) -> None:
+    """The first draw of all gives no photon; very late ones give many, but none where there is no light."""
+    x = torch.arange(256).double().div(255).expand(1, 3, 1, 256)
+    assert (poisson_levels(x, photons, torch.zeros_like(x)) == 0).all()
+    last = poisson_levels(x, photons, torch.full_like(x, 1 - 2.0**-40))
+    wanted = truncate(stats.poisson.ppf(1 - 2.0**-40, photons * x.numpy()) / photons)
+    assert np.array_equal(last.numpy(), wanted)
+    assert last[0, 0, 0, 0] == 0
+
+
+@pytest.mark.parametrize("before", [(1, 7), (13, 40), (97, 31), (224, 224), (300, 5)])
+def test_box_filter_is_that_of_pillow_side_by_side(before: tuple[int, int]) -> None:
+    height, width = before
+    pixels = np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    tensor = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+    for rows in (1, 2, 13, 33, 134, 301):
+        for columns in (1, 3, 40, 97, 134, 240):
+            picture = Image.fromarray(pixels).resize((columns, height), Image.Resampling.BOX)
+            wanted = np.array(picture.resize((columns, rows), Image.Resampling.BOX))
+            assert np.array_equal(box_resize(tensor, rows, columns)[0].permute(1, 2, 0).numpy(), wanted)

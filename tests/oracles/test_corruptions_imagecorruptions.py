@@ -1,7 +1,7 @@
 """Corruptions against the package imagecorruptions (its fork imagecorruptions-imaug), with the same draws.
 
 The package works in float64 on 8-bit images of any size with the 224 px parameters. Its random numbers
-are replaced by ours. It is a valid oracle for all five corruptions; fog keeps its relief in float32
+are replaced by ours. It is a valid oracle for all the corruptions here; fog keeps its relief in float32
 there, which is put to float64 for the exact comparison.
 """
 
@@ -17,6 +17,7 @@ import pytest
 import torch
 from imagecorruptions import corruptions as package
 from PIL import Image
+from scipy import stats
 from sklearn.datasets import load_sample_image
 
 from aresbench.corruptions.blur import disk_kernel
@@ -58,8 +59,12 @@ def dtype(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.mark.parametrize("severity", SEVERITIES)
-@pytest.mark.parametrize("name", ["brightness", "jpeg_compression"])
-def test_deterministic_corruptions_are_equal(name: str, severity: int, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("name", ["brightness", "contrast", "jpeg_compression", "pixelate", "saturate"])
+def test_deterministic_corruptions_are_equal(
+    name: str, severity: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Its pixelate enlarges by nearest neighbour; ImageNet-C's by the box filter, which breaks ties without rounding.
+    monkeypatch.setattr(package.Image, "NEAREST", Image.Resampling.BOX)
     assert np.array_equal(ours(name, severity, dtype)[0], theirs(name, severity))
 
 
@@ -81,13 +86,38 @@ def test_defocus_kernel_is_that_of_opencv_but_for_two_roundings(dose: tuple[floa
 
 
 @pytest.mark.parametrize("severity", SEVERITIES)
-def test_gaussian_noise_is_equal_with_the_same_draws(
-    severity: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", ["gaussian_noise", "speckle_noise"])
+def test_normal_noise_is_equal_with_the_same_draws(
+    name: str, severity: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    levels, draws = ours("gaussian_noise", severity, dtype)
+    levels, draws = ours(name, severity, dtype)
     normal = draws["normal"].transpose(1, 2, 0).astype(np.float64)
     monkeypatch.setattr(np.random, "normal", lambda size, scale: normal.reshape(size) * scale)
-    assert np.array_equal(levels, theirs("gaussian_noise", severity))
+    assert np.array_equal(levels, theirs(name, severity))
+
+
+@pytest.mark.parametrize("severity", SEVERITIES)
+def test_shot_noise_is_equal_with_the_counts_of_the_same_draws(
+    severity: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    levels, draws = ours("shot_noise", severity, dtype)
+    uniform = draws["uniform"].transpose(1, 2, 0)
+    monkeypatch.setattr(np.random, "poisson", lambda mean: np.maximum(stats.poisson.ppf(uniform, mean), 0))
+    assert np.array_equal(levels, theirs("shot_noise", severity))
+
+
+@pytest.mark.parametrize("severity", SEVERITIES)
+def test_impulse_noise_is_equal_with_the_same_draws(
+    severity: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There one draw says whether a value is hit and a second whether it is salt; here one draw says both."""
+    levels, draws = ours("impulse_noise", severity, dtype)
+    uniform = draws["uniform"].transpose(1, 2, 0).astype(np.float64)
+    (amount,) = make_corruption("impulse_noise", severity).describe(224, 200)["parameters"]
+    numbers = iter([uniform, uniform / amount])
+    monkeypatch.setattr(np.random, "default_rng", lambda seed: SimpleNamespace(random=lambda shape: next(numbers)))
+    assert np.array_equal(levels, theirs("impulse_noise", severity))
+    assert next(numbers, None) is None
 
 
 def feed(draws: np.ndarray) -> tuple[Callable[..., np.ndarray], Iterator[float]]:

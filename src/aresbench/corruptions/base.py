@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from aresbench.core.errors import DataError, SpecError, did_you_mean
+from aresbench.corruptions.change import Change
 from aresbench.corruptions.parameters import Doses, nearest_set
 from aresbench.ops.jpeg import through_jpeg
 from aresbench.ops.random import Streams
@@ -41,7 +42,7 @@ _CACHED_VALUES = 200_000
 
 
 @dataclass(frozen=True)
-class Corruption(ABC):
+class Corruption(Change, ABC):
     """A named change of an image with a dose (Hendrycks and Dietterich, ICLR 2019).
 
     Args:
@@ -57,10 +58,7 @@ class Corruption(ABC):
     severity: int
     mode: str = "memory"
 
-    name: ClassVar[str]
     family: ClassVar[str]  # noise, blur, weather or digital
-    paper: ClassVar[str]
-    revision: ClassVar[int]  # raised only when the numbers change
     doses: ClassVar[Doses]
     package_doses: ClassVar[tuple[Any, ...]] = ()  # of the mode imagecorruptions, where it does not use those of 224 px
 
