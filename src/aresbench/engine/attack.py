@@ -19,6 +19,7 @@ from aresbench.core.threat import Adversary
 from aresbench.corruptions.load import pixel_ids
 from aresbench.engine.campaign import Campaign
 from aresbench.engine.driver import COUNTS, FINDINGS, Finished
+from aresbench.engine.judge import right
 from aresbench.engine.ladder import Attempt, breaking_rung
 from aresbench.engine.prepare import OwnRandomState, Prepared, prepared
 from aresbench.engine.transfer import surrogates
@@ -211,7 +212,7 @@ def _right(model: Prepared, x: Tensor, y: Tensor, target: Tensor | None, batch: 
                 f"{name} run from {int(labels.min())} to {int(labels.max())}, the model has {logits.shape[1]} outputs",
                 "labels count from 0; check that data and model name the same classes",
             )
-    return (logits.argmax(1) == y) & torch.isfinite(logits).all(1)
+    return right(logits, y)
 
 
 def _check_inputs(x: Tensor, y: Tensor, target: Tensor | None, ids: Sequence[str] | None) -> None:

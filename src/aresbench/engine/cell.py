@@ -21,6 +21,7 @@ from aresbench.core.errors import DataError, ModelError
 from aresbench.core.threat import Adversary
 from aresbench.engine.campaign import Campaign
 from aresbench.engine.driver import Finished, batch_for
+from aresbench.engine.judge import right
 from aresbench.engine.ladder import Attempt, Move, breaking_rung, within
 from aresbench.engine.pictures import Pictures
 from aresbench.engine.plan import SHARD, Planned
@@ -160,16 +161,15 @@ class _Worker:
                 f"{self.plan.model.name} has {logits.shape[1]} outputs, but labels reach {int(self.y.max())}",
                 "check the number of classes of model and data",
             )
-        finite = torch.isfinite(logits).all(1)
         prediction = logits.argmax(1)
-        right = self.y if self.accepted is None else torch.where(self._accepts(prediction), prediction, self.y)
+        label = self.y if self.accepted is None else torch.where(self._accepts(prediction), prediction, self.y)
         return {
             "prediction": prediction.numpy(),
             "full_prediction": whole.numpy(),
             "top5": logits.topk(min(5, logits.shape[1]), dim=1).indices.numpy(),
-            "margin": torch.nan_to_num(losses.margin(logits, right), nan=0.0).numpy(),
+            "margin": torch.nan_to_num(losses.margin(logits, label), nan=0.0).numpy(),
             "confidence": torch.nan_to_num(logits.softmax(1).amax(1), nan=0.0).numpy(),
-            "correct": ((prediction == right) & finite).numpy(),
+            "correct": right(logits, label).numpy(),
         }
 
     def _accepts(self, prediction: Tensor) -> Tensor:

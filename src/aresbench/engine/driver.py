@@ -20,6 +20,7 @@ from torch import Tensor
 from aresbench.attacks import base, geometry, losses
 from aresbench.attacks.base import Attack, Loss
 from aresbench.core.errors import SpecError, did_you_mean
+from aresbench.engine.judge import fooled
 from aresbench.engine.prepare import OwnRandomState, Prepared
 from aresbench.engine.problem import GOALS, EngineProblem, Ledger, streams_for
 from aresbench.ops.memory import values_at_once
@@ -275,10 +276,9 @@ class Driver:
             return
         logits = torch.cat([self.model.confirm(x) for x in book.best[at].split(self.batch)])
         goal = (problem.y if problem.target is None else problem.target)[at]
-        said = logits.argmax(1)
-        sure = (said != goal if problem.target is None else said == goal) & torch.isfinite(logits).all(1)
+        sure = fooled(logits, goal, problem.target is not None)
         book.forwards[at] += self.model.draws
-        book.prediction[at] = said
+        book.prediction[at] = logits.argmax(1)
         book.margin[at] = losses.margin(logits, goal)
         book.confirmed[at] = sure
         book.doubted[at] |= ~sure
@@ -292,9 +292,8 @@ class Driver:
             x = _eight_bits(book.best[at], x0, eps[at], self.norm)
             goal = (self.y if self.target is None else self.target)[rows[at.cpu()]].to(x.device)
             logits = self.model.confirm(x)
-            fooled = (logits.argmax(1) == goal) == (self.target is not None)
             distance = geometry.distance(x, x0, self.norm)
-            book.rounded[at] = torch.where(fooled & torch.isfinite(logits).all(1), distance, torch.inf)
+            book.rounded[at] = torch.where(fooled(logits, goal, self.target is not None), distance, torch.inf)
             book.forwards[at] += self.model.draws
 
     def _note(self, leaving: list[Ledger], flying: dict[int, Job]) -> list[Finished]:

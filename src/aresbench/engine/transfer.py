@@ -15,6 +15,7 @@ from aresbench.attacks.base import Attack
 from aresbench.core.classes import ClassMap
 from aresbench.core.errors import ModelError, SpecError
 from aresbench.engine.driver import Driver, Finished, Job
+from aresbench.engine.judge import fooled
 from aresbench.engine.prepare import OwnRandomState, Prepared, prepared
 
 
@@ -140,8 +141,8 @@ class Transfer:
         low, high = geometry.extent(x)
         distance = geometry.distance(x, x0, self.norm)
         admissible = (low >= 0) & (high <= 1) & (distance <= geometry.allowance(eps))
-        said, margin, fooled = self._ask(x, goal)
-        broken = fooled & admissible
+        said, margin, reached = self._ask(x, goal)
+        broken = reached & admissible
         asked = torch.full_like(goal, self.model.draws)
         rounded = torch.full_like(distance, torch.inf)
         if self.rounding and bool(broken.any()):
@@ -153,7 +154,7 @@ class Transfer:
         columns = zip(
             made,
             broken.tolist(),
-            (fooled & ~admissible).long().tolist(),
+            (reached & ~admissible).long().tolist(),
             distance.tolist(),
             said.tolist(),
             margin.tolist(),
@@ -183,6 +184,4 @@ class Transfer:
     def _ask(self, x: Tensor, goal: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The target's predictions, margins, and whether it is fooled, [N] each."""
         logits = self.model.confirm(x)
-        said = logits.argmax(1)
-        fooled = ((said == goal) == (self.target is not None)) & torch.isfinite(logits).all(1)
-        return said, losses.margin(logits, goal), fooled
+        return logits.argmax(1), losses.margin(logits, goal), fooled(logits, goal, self.target is not None)
