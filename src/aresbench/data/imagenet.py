@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -12,9 +11,11 @@ from typing import ClassVar
 import numpy as np
 
 from aresbench.core.errors import DataError, did_you_mean
+from aresbench.core.flag import Flag
 from aresbench.data.base import Dataset, Listing, published_order
+from aresbench.data.class_folders import dataset_folder, digest_of, resized_copies, some, subfolders
 from aresbench.data.imagenet_classes import imagenet_classes, index_of_wnid
-from aresbench.data.local import given_folder, is_picture, relative_hint, shared_folder
+from aresbench.data.local import is_picture, relative_hint
 
 TOTAL, CLASSES, PER_CLASS = 50_000, 1_000, 50
 _ID = re.compile(r"ILSVRC2012_val_(\d{8})")
@@ -33,11 +34,6 @@ def _id_of(name: str) -> str:
             _FOLDER_REMEDY,
         )
     return match[0]
-
-
-def _some(names: Iterable[str]) -> str:
-    names = list(names)
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -66,23 +62,33 @@ class ImageNet(Dataset):
     image_size: ClassVar[str] = "RGB, about 500×375, resized and cropped by a model's preprocessing"
     terms: ClassVar[str] = "non-commercial"
     standard_order: ClassVar[bool] = True
+    known: ClassVar[dict[str, float]] = {
+        "resnet50.tv_in1k": 76.156,
+        "resnet18.tv_in1k": 69.752,
+        "resnet50.a1_in1k": 80.382,
+        "convnext_base.fb_in1k": 83.838,
+        "vit_base_patch16_224.augreg_in1k": 79.154,
+    }
+    known_source: ClassVar[str] = "timm's published results: top-1 in %, 224 pixels, each model's own crop"
 
     root: str | Path | None = None
     labels_file: str | Path | None = None
     partial: bool = False
 
     def read(self) -> Listing:
-        folder = self._folder()
-        subfolders = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-        in_folders = subfolders and self.labels_file is None
-        found = self._tree(folder, subfolders) if in_folders else self._flat(folder)
-        if not found:
-            raise DataError(f"{folder} holds no picture of ImageNet's validation set", self.obtain)
+        folder = val_folder(self.root)
+        found = find_images(folder, self.labels_file, index_of_wnid(), partial=self.partial)
         name, positions = "imagenet", None
         if len(found) < TOTAL:
-            name, positions = self._part(folder, found)
+            if not self.partial:
+                missing = (image_id for image_id in all_ids() if image_id not in found)
+                raise DataError(
+                    f"{folder} has {len(found):,} of ImageNet's {TOTAL:,} images; missing: {some(missing)}",
+                    "complete it, or say partial=True to go on without them under a name of its own",
+                )
+            name, positions = f"imagenet-part-{digest_of(found)}", places(found, all_ids())
         else:
-            _check_counts(label for label, _ in found.values())
+            check_counts((label for label, _ in found.values()), range(CLASSES))
         return Listing(
             name=name,
             classes=imagenet_classes(),
@@ -92,83 +98,124 @@ class ImageNet(Dataset):
             positions=positions,
         )
 
-    def _folder(self) -> Path:
-        if self.root is not None:
-            root = given_folder(self.root)
-        else:
-            shared = shared_folder("imagenet")
-            if shared is None or not shared.is_dir():
-                where = f"there is no folder {shared}" if shared else "neither root nor ARESBENCH_DATA is set"
-                raise DataError(f"ImageNet is not on this machine: {where}", self.obtain)
-            root = shared
-        return root / "val" if (root / "val").is_dir() else root
+    def check(self, n: int | None = None) -> list[Flag]:
+        return resized_copies(self, n)
 
-    def _tree(self, folder: Path, subfolders: list[Path]) -> dict[str, tuple[int, Path]]:
-        """id → (label, file) of a tree of wnid folders."""
-        index = index_of_wnid()
-        names = [p.name for p in subfolders]
-        unknown = [name for name in names if name not in index]
-        if unknown:
-            raise DataError(
-                f"{folder} holds folders that are no class of ImageNet-1k: {_some(unknown)}",
-                did_you_mean(unknown[0], index) or f"root must be the val folder or its parent; {_FOLDER_REMEDY}",
-            )
-        missing = [wnid for wnid in index if wnid not in set(names)]
-        if missing and not self.partial:
-            raise DataError(
-                f"{folder} has {len(names)} of ImageNet's {CLASSES} class folders; missing: {_some(missing)}",
-                f"complete it, or say partial=True; {_FOLDER_REMEDY}",
-            )
-        found: dict[str, tuple[int, Path]] = {}
-        for sub in subfolders:
-            files = [p for p in sub.iterdir() if is_picture(p.name)]
-            if not files and not self.partial:
-                raise DataError(f"the class folder {sub} holds no picture", "complete it, or say partial=True")
-            for file in files:
-                _add(found, _id_of(file.name), index[sub.name], file)
-        return found
 
-    def _flat(self, folder: Path) -> dict[str, tuple[int, Path]]:
-        """id → (label, file) of a flat folder with a list."""
-        files = {_id_of(p.name): p for p in sorted(folder.iterdir()) if is_picture(p.name)}
-        if not files:
-            raise DataError(f"{folder} holds no pictures", self.obtain)
-        listed = read_labels(self._list(folder))
-        unlabelled = [image_id for image_id in files if image_id not in listed]
-        if unlabelled and not self.partial:
-            raise DataError(
-                f"the list of labels lacks {_some(unlabelled)}",
-                "complete the list, or say partial=True to leave them out",
-            )
-        return {image_id: (label, files[image_id]) for image_id, label in listed.items() if image_id in files}
+def val_folder(root: str | Path | None) -> Path:
+    """The ``val`` folder in ``root``, by default in ``$ARESBENCH_DATA/imagenet``.
 
-    def _list(self, folder: Path) -> Path:
-        if self.labels_file is not None:
-            path = Path(self.labels_file).expanduser()
-            if not path.is_file():
-                raise DataError(f"there is no list of labels {path}", relative_hint(path))
-            return path
-        for path in (folder / "val.txt", folder.parent / "val.txt"):
-            if path.is_file():
-                return path
+    Raises:
+        DataError: there is no such folder.
+    """
+    return dataset_folder("ImageNet", "imagenet", root, ("val",), ImageNet.obtain)
+
+
+def all_ids() -> list[str]:
+    """The ids of the 50,000 validation images, in the order of their numbers."""
+    return [_canonical(number) for number in range(1, TOTAL + 1)]
+
+
+def number_of(image_id: str) -> int:
+    """The number of a validation image, 1 to 50,000."""
+    return int(image_id[-8:])
+
+
+def places(ids: Iterable[str], whole: Sequence[str]) -> np.ndarray:
+    """int64 [n]: the place of each of ``ids`` in the published order of ``whole``."""
+    place = {whole[k]: rank for rank, k in enumerate(published_order(whole))}
+    return np.array([place[image_id] for image_id in ids], dtype=np.int64)
+
+
+def find_images(
+    folder: Path, labels_file: str | Path | None, wanted: Mapping[str, int], *, partial: bool
+) -> dict[str, tuple[int, Path]]:
+    """The validation images of some classes, from class folders or from a flat folder with a list.
+
+    Args:
+        folder: the ``val`` folder.
+        labels_file: the list of a flat folder; by default ``val.txt`` in the folder or beside it.
+        wanted: wnid → class index of the classes to find; others are left alone.
+        partial: class folders may be missing or empty, and listed labels too.
+
+    Returns:
+        id → (class index among ImageNet's, file).
+
+    Raises:
+        DataError: the files are not ImageNet's, or not all there.
+    """
+    folders = subfolders(folder)
+    in_folders = folders and labels_file is None
+    find = _tree(folder, folders, wanted, partial) if in_folders else _flat(folder, labels_file, wanted, partial)
+    if not find:
+        raise DataError(f"{folder} holds no picture of ImageNet's validation set", ImageNet.obtain)
+    return find
+
+
+def _tree(folder: Path, folders: list[Path], wanted: Mapping[str, int], partial: bool) -> dict[str, tuple[int, Path]]:
+    """id → (label, file) of a tree of wnid folders."""
+    index = index_of_wnid()
+    names = {p.name for p in folders}
+    unknown = [p.name for p in folders if p.name not in index]
+    if unknown:
         raise DataError(
-            f"{folder} is flat: its pictures lie in no class folders, and no list says their labels",
-            "give labels_file=…, a file of lines `ILSVRC2012_val_00000001.JPEG n01751748` (or an index from 0 to 999)",
+            f"{folder} holds folders that are no class of ImageNet-1k: {some(unknown)}",
+            did_you_mean(unknown[0], index) or f"root must be the val folder or its parent; {_FOLDER_REMEDY}",
         )
+    missing = [wnid for wnid in wanted if wnid not in names]
+    if missing and not partial:
+        there = len(wanted) - len(missing)
+        raise DataError(
+            f"{folder} has {there} of ImageNet's {len(wanted)} class folders; missing: {some(missing)}",
+            f"complete it, or say partial=True; {_FOLDER_REMEDY}",
+        )
+    found: dict[str, tuple[int, Path]] = {}
+    for sub in folders:
+        if sub.name not in wanted:
+            continue
+        files = [p for p in sub.iterdir() if is_picture(p.name)]
+        if not files and not partial:
+            raise DataError(f"the class folder {sub} holds no picture", "complete it, or say partial=True")
+        for file in files:
+            _add(found, _id_of(file.name), wanted[sub.name], file)
+    return found
 
-    def _part(self, folder: Path, found: dict[str, tuple[int, Path]]) -> tuple[str, np.ndarray]:
-        """Name and places of a part of the set."""
-        everything = [_canonical(number) for number in range(1, TOTAL + 1)]
-        if not self.partial:
-            missing = (image_id for image_id in everything if image_id not in found)
-            raise DataError(
-                f"{folder} has {len(found):,} of ImageNet's {TOTAL:,} images; missing: {_some(missing)}",
-                "complete it, or say partial=True to go on without them under a name of its own",
-            )
-        place = np.empty(TOTAL, dtype=np.int64)
-        place[published_order(everything)] = np.arange(TOTAL)
-        digest = hashlib.sha256("\n".join(sorted(found)).encode()).hexdigest()[:8]
-        return f"imagenet-part-{digest}", place[[int(image_id[-8:]) - 1 for image_id in found]]
+
+def _flat(
+    folder: Path, labels_file: str | Path | None, wanted: Mapping[str, int], partial: bool
+) -> dict[str, tuple[int, Path]]:
+    """id → (label, file) of a flat folder with a list."""
+    files = {_id_of(p.name): p for p in sorted(folder.iterdir()) if is_picture(p.name)}
+    if not files:
+        raise DataError(f"{folder} holds no pictures", ImageNet.obtain)
+    listed = read_labels(_list(folder, labels_file))
+    unlabelled = [image_id for image_id in files if image_id not in listed]
+    if unlabelled and not partial:
+        raise DataError(
+            f"the list of labels lacks {some(unlabelled)}",
+            "complete the list, or say partial=True to leave them out",
+        )
+    labels = set(wanted.values())
+    return {
+        image_id: (label, files[image_id])
+        for image_id, label in listed.items()
+        if image_id in files and label in labels
+    }
+
+
+def _list(folder: Path, labels_file: str | Path | None) -> Path:
+    if labels_file is not None:
+        path = Path(labels_file).expanduser()
+        if not path.is_file():
+            raise DataError(f"there is no list of labels {path}", relative_hint(path))
+        return path
+    for path in (folder / "val.txt", folder.parent / "val.txt"):
+        if path.is_file():
+            return path
+    raise DataError(
+        f"{folder} is flat: its pictures lie in no class folders, and no list says their labels",
+        "give labels_file=…, a file of lines `ILSVRC2012_val_00000001.JPEG n01751748` (or an index from 0 to 999)",
+    )
 
 
 def _add(found: dict[str, tuple[int, Path]], image_id: str, label: int, file: Path) -> None:
@@ -177,11 +224,16 @@ def _add(found: dict[str, tuple[int, Path]], image_id: str, label: int, file: Pa
     found[image_id] = (label, file)
 
 
-def _check_counts(labels: Iterable[int]) -> None:
+def check_counts(labels: Iterable[int], wanted: Iterable[int]) -> None:
+    """Refuse a whole set whose classes do not have 50 images each.
+
+    Raises:
+        DataError: the first such class is named.
+    """
     counts = np.bincount(np.fromiter(labels, dtype=np.int64), minlength=CLASSES)
-    wrong = np.flatnonzero(counts != PER_CLASS)
-    if len(wrong):
-        wnid = imagenet_classes().ids[int(wrong[0])]
+    wrong = [k for k in wanted if counts[k] != PER_CLASS]
+    if wrong:
+        wnid = imagenet_classes().ids[wrong[0]]
         raise DataError(
             f"{len(wrong)} classes do not have ImageNet's {PER_CLASS} validation images, "
             f"the first is {wnid} with {counts[wrong[0]]}",
