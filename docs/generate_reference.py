@@ -58,6 +58,8 @@ def suite_body(card: dict[str, Any]) -> list[str]:
 
 
 def plain(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {one}" for key, one in value.items())
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 

@@ -146,7 +146,7 @@ def test_datasets_for_commercial_use(command: Any) -> None:
     assert {"folder", "digits"} <= set(names)
     assert not {"imagenet", "cifar10"} & set(names)
     assert [one["name"] for one in json.loads(command("list", "datasets", "--commercial", "--json").out)] == names
-    refused = command("list", "datasets", "cifar10", "--commercial")
+    refused = command("list", "datasets", "cifar10.1", "--commercial")
     assert refused.status == 2
-    assert "cifar10 (unclear)" in refused.err
+    assert "cifar10.1 (unclear)" in refused.err
     assert "about datasets" in command("list", "attacks", "--commercial").err

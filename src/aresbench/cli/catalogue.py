@@ -87,7 +87,7 @@ def _calls(found: Card) -> list[str]:
         return [f'ab.filtered(x, "{found.name}", r=40)', f'ab.Task("digits", "{found.name}(10)")']
     if found.kind == "datasets":
         spec = found.facts.get("example", found.name)
-        return [f'ab.load_dataset("{spec}")', f"aresbench run MODEL --suite SUITE --data {spec}"]
+        return [f'ab.load_dataset("{spec}")', f"aresbench run MODEL --suite SUITE --data {shlex.quote(spec)}"]
     if found.kind == "defences":
         guarded = f"samples:digits-plain + {found.name}"
         return [f'ab.defend(model, "{found.name}")', *model_calls(guarded)]

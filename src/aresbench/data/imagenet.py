@@ -46,7 +46,7 @@ class ImageNet(Dataset):
 
     Args:
         root: the ``val`` folder or its parent; by default ``$ARESBENCH_DATA/imagenet``.
-        labels: the list of a flat folder; by default ``val.txt`` in the folder or beside it.
+        labels_file: the list of a flat folder; by default ``val.txt`` in the folder or beside it.
         partial: accept a part of the 50,000 images. The images keep their places in the published order, and the
             dataset a name of its own, so that its numbers are never taken for those of the whole.
     """

@@ -77,6 +77,10 @@ class Npz(Dataset):
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
+    if path.is_dir():
+        raise DataError(
+            f"{path} is a folder", "name the .npz file itself; folder:/path reads pictures in class folders"
+        )
     if not path.is_file():
         raise DataError(f"there is no file {path}", relative_hint(path))
     try:
