@@ -44,7 +44,7 @@ class MotionBlur(Corruption):
         radius, sigma = self.dose(x.shape[2], x.shape[3])
         angle = draws["angle"].to(x.device)
         if self.mode == "imagecorruptions":
-            return dragged(widen(x) * 255, angle, radius, sigma, ends=True).clamp_(0, 255).floor_()
+            return dragged(widen(x) * 255, angle, radius, sigma, package=True).clamp_(0, 255).floor_()
         return file_levels(dragged(widen(x) * (255 * QUANTUM), angle, radius, sigma))
 
 
@@ -59,7 +59,7 @@ def trail(radius: int, sigma: float) -> np.ndarray:
     return weights / weights.sum()
 
 
-def dragged(x: Tensor, angle: Tensor, radius: int, sigma: float, ends: bool = False) -> Tensor:
+def dragged(x: Tensor, angle: Tensor, radius: int, sigma: float, package: bool = False) -> Tensor:
     """Each image averaged with copies of itself along a line, the further the fainter; the edge pixels reach outwards.
 
     Point i of the :func:`trail` reads the pixel ⌈i·cos θ − ½⌉ columns to the right and ⌈i·sin θ − ½⌉ rows down
@@ -69,8 +69,8 @@ def dragged(x: Tensor, angle: Tensor, radius: int, sigma: float, ends: bool = Fa
         x: [N,C,H,W] float64, of any range.
         angle: [N] float64, θ in degrees.
         radius, sigma: of the trail, in pixels.
-        ends: the trail ends with the first point that is as far away as the image is high or wide, and the
-            weights of the rest are lost, as in the package imagecorruptions.
+        package: as in the package imagecorruptions, to the bit: each product is rounded before it is added, and the
+            trail ends at the first point that is as far away as the image is high or wide; the rest adds nothing.
     """
     height, width = x.shape[2:]
     reach = 2 * radius
@@ -78,17 +78,27 @@ def dragged(x: Tensor, angle: Tensor, radius: int, sigma: float, ends: bool = Fa
     right, down = torch.cos(torch.deg2rad(angle)), torch.sin(torch.deg2rad(angle))
     place = torch.arange(reach + 1, dtype=torch.float64, device=x.device)
     columns, rows = ((place * part[:, None] - 0.5).ceil().long() for part in (right, down))
-    if ends:
+    if package:
         inside = (columns.abs() < width) & (rows.abs() < height)
         weights = weights * inside.cumprod(1)
 
     # All windows of the widened images, without a copy: [N, C, row offset, column offset, H, W].
     windows = F.pad(x, (reach,) * 4, mode="replicate").unfold(2, height, 1).unfold(3, width, 1)
-    image = torch.arange(len(x), device=x.device)
+    rows, columns = rows + reach, columns + reach
     total = torch.zeros_like(x)
-    for i in range(reach + 1):
-        window = windows[image, :, rows[:, i] + reach, columns[:, i] + reach]
-        total += window.mul_(weights[:, i, None, None, None])
+    if x.device.type == "cpu":  # image by image, each window in place: at least four times as fast
+        for image, own_windows, *own in zip(
+            total, windows, rows.tolist(), columns.tolist(), weights.tolist(), strict=True
+        ):
+            for row, column, weight in zip(*own, strict=True):
+                if package:
+                    image += own_windows[:, row, column] * weight
+                else:
+                    image.add_(own_windows[:, row, column], alpha=weight)
+    else:
+        images = torch.arange(len(x), device=x.device)
+        for i in range(reach + 1):
+            total += windows[images, :, rows[:, i], columns[:, i]].mul_(weights[:, i, None, None, None])
     return total
 
 

@@ -51,7 +51,7 @@ class Snow(Corruption):
         flakes = enlarged(draws["normal"].to(x.device)[:, None].double().mul_(scale).add_(loc), factor)
         flakes = flakes.masked_fill(flakes < threshold, 0)
         if self.mode == "imagecorruptions":
-            fallen = dragged(flakes.clamp_(0, 1), angle, radius, sigma, ends=True).mul_(255).round_()
+            fallen = dragged(flakes.clamp_(0, 1), angle, radius, sigma, package=True).mul_(255).round_()
             fallen = fallen[..., :height, :width] / 255
         else:
             fallen = middle(floor_levels(flakes), height, width) * QUANTUM
