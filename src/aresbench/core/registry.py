@@ -77,6 +77,7 @@ TABLES: dict[str, dict[str, str]] = {
         "snow": "aresbench.corruptions.snow:Snow",
         "frost": "aresbench.corruptions.frost:Frost",
         "elastic_transform": "aresbench.corruptions.elastic:ElasticTransform",
+        "spatter": "aresbench.corruptions.spatter:Spatter",
         "fog": "aresbench.corruptions.weather:Fog",
         "brightness": "aresbench.corruptions.digital:Brightness",
         "contrast": "aresbench.corruptions.digital:Contrast",
