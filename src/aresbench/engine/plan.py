@@ -332,6 +332,7 @@ def _plan_cell(
         surrogates = _surrogates(armed.named.surrogates, data, class_map, shelf)
         settings.update({f"surrogate {spec}": other.fingerprint for spec, (other, _) in surrogates.items()})
     adversary = armed.plan if armed else None
+    names = output_names(model, data, class_map)
     description = {
         "identity": {
             "model": {"name": model.name, "fingerprint": fingerprint},
@@ -351,9 +352,11 @@ def _plan_cell(
             "parent": data.parent,
             "class_rule": data.class_rule,
             "corruption": list(data.corrupted_by) if data.corrupted_by else None,
-            "classes": output_names(model, data, class_map),
-            # of a class map, what tells verdicts among all outputs: which of them stand behind each class
+            "classes": names,
+            # what verdicts under another class rule need: the outputs behind each class, of a map that chooses or
+            # merges outputs; and of data with fewer classes than the model, the outputs of these classes
             "outputs": [list(group) for group in class_map.outputs],
+            "mask": [] if class_map.outputs or len(class_map.target) == len(names) else list(class_map.target),
         },
         "task": {
             "name": task.name,
