@@ -139,7 +139,7 @@ class Pixelate(Corruption):
 class JpegCompression(Corruption):
     """Saved as JPEG at low quality, colours at half resolution (Hendrycks and Dietterich, ICLR 2019).
 
-    Encoded and decoded by Pillow on the CPU, whatever the device of the images. No draws.
+    Encoded and decoded by Pillow on the CPU, by the same whole numbers elsewhere. No draws.
 
     Args:
         severity: 1 to 5; quality from 25 down to 7 at 224 px.

@@ -144,7 +144,7 @@ def _check_whole(name: str, value: object, low: int, high: int) -> None:
 class Jpeg(Defence):
     """JPEG compression, which drops the fine detail that attacks live in (Dziugaite et al., 2016; Guo et al., 2018).
 
-    Images are rounded to 8 bits, then encoded and decoded by Pillow: baseline JPEG with 4:2:0 chroma.
+    Images are rounded to 8 bits, then encoded and decoded as baseline JPEG with 4:2:0 chroma, as Pillow does.
 
     Args:
         quality: libjpeg's, 1 to 95.
