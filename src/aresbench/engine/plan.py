@@ -22,7 +22,7 @@ from aresbench.core.threat import Adversary
 from aresbench.corruptions.change import Change
 from aresbench.corruptions.load import make_corruption, make_filter
 from aresbench.data.base import Dataset
-from aresbench.data.licence import refuse_unless_commercial
+from aresbench.data.licence import NotCommercial, refuse_unless_commercial
 from aresbench.data.load import load_dataset
 from aresbench.engine.adversary import arm
 from aresbench.models.classifier import Classifier
@@ -245,7 +245,7 @@ def _plan_model(
         except DataError as error:
             refusals.append(error)
             told = any(s.model == model.name and s.task.dataset == task.dataset for s in plan.skipped)
-            if not told and not own:
+            if not told and (not own or isinstance(error, NotCommercial)):
                 plan.skipped.append(Skipped(model.name, task, str(error), False))
     if len(plan.cells) == before and refusals:
         raise ModelError(f"no task suits {model.name}: {refusals[0].problem}", refusals[0].remedy)
