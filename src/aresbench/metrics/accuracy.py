@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -50,6 +50,26 @@ def union_accuracy(robust: Sequence[ArrayLike], level: float = 0.95) -> Score:
     if len({np.shape(values) for values in robust}) != 1:
         raise ValueError("every threat must be given on the same images, and there must be one")
     return accuracy(np.logical_and.reduce([np.asarray(values, dtype=bool) for values in robust]), level)
+
+
+def real_accuracy(prediction: ArrayLike, accepted: Sequence[Collection[int]], level: float = 0.95) -> Score:
+    """Share of images whose prediction is among their labels, over the images that have any (Beyer et al. 2020).
+
+    ImageNet's reassessed labels (ReaL) give an image all its true classes, and 3,163 images none: those are left out.
+
+    Args:
+        prediction: [N] class chosen for each image.
+        accepted: for each image the classes that count as right.
+        level: confidence of Wilson's interval.
+
+    Raises:
+        ValueError: the numbers of images differ.
+    """
+    chosen = np.asarray(prediction, dtype=np.int64)
+    if chosen.size != len(accepted):
+        raise ValueError(f"{chosen.size} predictions but labels of {len(accepted)} images")
+    right = [int(choice) in labels for choice, labels in zip(chosen, accepted, strict=True) if len(labels)]
+    return share(sum(right), len(right), level=level)
 
 
 def attack_success_rate(breaking: ArrayLike, eps: Size, level: float = 0.95) -> Score:

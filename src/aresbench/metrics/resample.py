@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from aresbench.metrics.score import Better, Floats, Score
 
 RESAMPLES = 2000
-_CELLS = 4_000_000  # numbers drawn at once: bounds the memory at 32 MB
+_CELLS = 100_000  # numbers drawn at once: what fits into the fast part of the memory
 
 
 def bootstrap_mean(
@@ -59,7 +59,7 @@ def _resampled_means(pool: Floats, n: int, seed: int) -> Floats:
         return rng.multinomial(n, counts / counts.sum(), size=RESAMPLES) @ distinct / n
     rows = max(1, _CELLS // n)
     means = [
-        pool[rng.integers(0, pool.size, size=(min(rows, RESAMPLES - done), n))].mean(axis=1)
+        pool.take(rng.integers(0, pool.size, size=(min(rows, RESAMPLES - done), n))).mean(axis=1)
         for done in range(0, RESAMPLES, rows)
     ]
     return np.concatenate(means)
