@@ -29,7 +29,7 @@ from aresbench.ops.random import Streams
 #   memory           8 bits by truncation, nothing else (how CIFAR-10-C was made)
 #   disk             memory, then saved as JPEG at quality 85 (how ImageNet-C was published)
 #   imagecorruptions memory, with the rules of the Python package of that name: the doses of 224 px at every
-#                    size, and another frost and elastic_transform
+#                    size, and its own frost, elastic_transform, motion_blur and snow
 MODES = ("memory", "disk", "imagecorruptions")
 DISK_QUALITY = 85
 PACKAGE_SIDE = 224
@@ -49,7 +49,7 @@ class Corruption(Change, ABC):
         severity: the dose, 1 (mild) to 5 (strong).
         mode: the protocol. ``memory``: 8 bits by truncation. ``disk``: then through JPEG at quality 85 with colours
             at half resolution, as the files of ImageNet-C. ``imagecorruptions``: as ``memory``, with that package's
-            rules (the doses of 224 px at every size; another frost and elastic transform).
+            rules (the doses of 224 px at every size; its own frost, elastic transform, motion blur and snow).
 
     Raises:
         SpecError: no such severity, or no such mode.

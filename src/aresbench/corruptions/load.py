@@ -97,7 +97,7 @@ def corrupt(
             ``memory``: 8 bits by truncation, nothing else (how CIFAR-10-C was made).
             ``disk``: as ``memory``, then JPEG at quality 85 with colours at half resolution (how ImageNet-C was
             published). ``imagecorruptions``: as ``memory``, with the rules of the Python package of that name:
-            the doses of 224 px at every size, and another frost and elastic transform.
+            the doses of 224 px at every size, and its own frost, elastic transform, motion blur and snow.
 
     Returns:
         [N,3,H,W] of x's dtype and device, multiples of 1/255.
