@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 import torch
@@ -23,6 +23,8 @@ PACKAGE_SWING = 0.005  # share of the height
 
 # OpenCV's affine map: steps along the axes are rounded to 2^-10 px, the sum of both to 2^-5 px.
 _STEPS, _PLACES = 1024, 32
+
+_Pair: TypeAlias = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -80,9 +82,9 @@ class ElasticTransform(Corruption):
 def affine(x: Tensor, anchors: Tensor, jitter: float) -> Tensor:
     """Images moved so that three points land where they are jittered to, to the bit as OpenCV 4.10 and before did.
 
-    Those versions read at places rounded to 1/32 px (in two steps), which the benchmark's files show; from 4.11 on
-    OpenCV reads at the exact place, up to 6 levels away on a picture of noise. Between four pixels it interpolates
-    bilinearly in float32; beyond the border lies the image's mirror without repeating the edge.
+    The benchmark was made with versions that read at places rounded to 1/32 px, in two steps; OpenCV 5 reads at the
+    exact place instead, up to 6 levels apart on a picture of noise. Between four pixels both interpolate bilinearly
+    in float32; beyond the border lies the image's mirror without repeating the edge.
 
     Args:
         x: [N,C,H,W] float32.
@@ -117,22 +119,20 @@ def affine(x: Tensor, anchors: Tensor, jitter: float) -> Tensor:
     row = torch.arange(height, device=x.device, dtype=torch.float64)
 
     def place(by_column: Tensor, by_row: Tensor, offset: Tensor) -> Tensor:
-        """[N,H,W] int64, in 1/32 px."""
-        step = (by_column[:, None] * column * _STEPS).round_()
-        line = ((by_row[:, None] * row + offset[:, None]) * _STEPS).round_()
-        limit = 2.0**31 - 1  # of OpenCV's integers; a nearly flat map of a tiny image can reach it
-        sums = line.clamp_(-limit, limit).long()[:, :, None] + step.clamp_(-limit, limit).long()[:, None]
-        return (sums + _STEPS // _PLACES // 2) >> 5
+        """[N,H,W] int32, in 1/32 px."""
+        limit = 2.0**30 - _STEPS  # keeps sums within the integers; only a nearly flat map of a tiny image reaches it
+        step = (by_column[:, None] * column).mul_(_STEPS).round_().clamp_(-limit, limit).int()
+        line = (by_row[:, None] * row).add_(offset[:, None]).mul_(_STEPS).round_().clamp_(-limit, limit).int()
+        line += _STEPS // _PLACES // 2
+        return (line[:, :, None] + step[:, None]) >> 5
 
     across, below = place(a, b, c), place(d, e, f)
-    left, upper = across >> 5, below >> 5
-    corners = (_bounced(upper, height), _bounced(upper + 1, height), _bounced(left, width), _bounced(left + 1, width))
-    right_share, lower_share = ((v & (_PLACES - 1)).float().div_(_PLACES)[:, None] for v in (across, below))
-    return _between(x, corners, 1 - lower_share, lower_share, 1 - right_share, right_share)
+    shares = [(v & (_PLACES - 1)).float().div_(_PLACES) for v in (below, across)]
+    return _between(x, _bounced(below >> 5, height), _bounced(across >> 5, width), *shares)
 
 
 def displaced(x: Tensor, moves: Tensor) -> Tensor:
-    """Each pixel read from its place plus a move, bilinearly in float64, as SciPy does to the bit; float32 result.
+    """Each pixel read from its place plus a move, bilinearly in float64 as SciPy does; float32 result.
 
     Args:
         x: [N,C,H,W] float32.
@@ -142,12 +142,10 @@ def displaced(x: Tensor, moves: Tensor) -> Tensor:
     height, width = x.shape[2:]
     column = torch.arange(width, device=x.device, dtype=torch.float64)
     row = torch.arange(height, device=x.device, dtype=torch.float64)[:, None]
-    across, below = _mirrored(moves[:, 0] + column, width), _mirrored(moves[:, 1] + row, height)
+    across, below = moves[:, 0] + column, moves[:, 1] + row
     left, upper = across.floor(), below.floor()
-    at_left, at_upper = 1 - (across - left)[:, None], 1 - (below - upper)[:, None]
-    left, upper = left.long(), upper.long()
-    corners = (upper.clamp(0), (upper + 1).clamp_max(height - 1), left.clamp(0), (left + 1).clamp_max(width - 1))
-    return _between(x.double(), corners, at_upper, 1 - at_upper, at_left, 1 - at_left).float()
+    shares = below.sub_(upper), across.sub_(left)
+    return _between(x.double(), _mirrored(upper.int(), height), _mirrored(left.int(), width), *shares).float()
 
 
 def blurred(field: Tensor, down: float, along: float) -> Tensor:
@@ -171,41 +169,35 @@ def _blur(length: int, sigma: float, device: torch.device) -> Tensor:
     return torch.from_numpy(operator).to(device)
 
 
-def _between(
-    x: Tensor, corners: tuple[Tensor, ...], at_upper: Tensor, at_lower: Tensor, at_left: Tensor, at_right: Tensor
-) -> Tensor:
-    """The weighted sum of four pixels, in a fixed order; rows and columns [N,H,W], weights [N,1,H,W]."""
-    upper, lower, left, right = corners
-    width = x.shape[3]
+def _between(x: Tensor, rows: _Pair, columns: _Pair, down: Tensor, along: Tensor) -> Tensor:
+    """Images [N,C,H,W] read bilinearly between two rows and two columns.
+
+    Args:
+        rows, columns: the whole places before and after, [N,H,W] int32 each.
+        down, along: how far from the former to the latter, [N,H,W] in [0,1), of x's dtype.
+    """
+    images, channels, _, width = x.shape
     flat = x.flatten(2)
-
-    def pixel(row: Tensor, column: Tensor) -> Tensor:
-        return flat.gather(2, (row * width + column).flatten(1)[:, None].expand(-1, x.shape[1], -1)).view_as(x)
-
-    if x.dtype == torch.float32:  # OpenCV: one weight for each corner
-        total = pixel(upper, left).mul_(at_left * at_upper)
-        total += pixel(upper, right).mul_(at_right * at_upper)
-        total += pixel(lower, left).mul_(at_left * at_lower)
-        return total.add_(pixel(lower, right).mul_(at_right * at_lower))
-    total = pixel(upper, left).mul_(at_upper).mul_(at_left)  # SciPy: one factor after the other
-    total += pixel(upper, right).mul_(at_upper).mul_(at_right)
-    total += pixel(lower, left).mul_(at_lower).mul_(at_left)
-    return total.add_(pixel(lower, right).mul_(at_lower).mul_(at_right))
+    total = torch.zeros_like(flat)
+    upper, left = 1 - down, 1 - along
+    for row, share in zip(rows, (upper, down), strict=True):
+        line = row * width
+        for column, part in zip(columns, (left, along), strict=True):
+            index = (line + column).long().view(images, 1, -1).expand(-1, channels, -1)
+            # The order of the sums, and one weight for each of the four pixels, are OpenCV's.
+            total += flat.gather(2, index).mul_((share * part).view(images, 1, -1))
+    return total.view_as(x)
 
 
-def _bounced(place: Tensor, length: int) -> Tensor:
-    """Whole places on a line that is mirrored without repeating its ends: 2 1 | 0 1 2 3 | 2 1."""
-    if length == 1:
-        return torch.zeros_like(place)
-    place = place.remainder(2 * length - 2)
-    return torch.minimum(place, 2 * length - 2 - place)
+def _bounced(place: Tensor, length: int) -> _Pair:
+    """Whole places and the next ones, on a line that is mirrored without repeating its ends: 2 1 | 0 1 2 3 | 2 1."""
+    last = max(length - 1, 1)
+    place = place.remainder(2 * last)
+    before, after = torch.minimum(place, 2 * last - place), torch.minimum(place + 1, 2 * last - 1 - place).abs_()
+    return (before, after) if length > 1 else (before.zero_(), after.zero_())
 
 
-def _mirrored(place: Tensor, length: int) -> Tensor:
-    """Places on a line that is mirrored with its ends repeated, 1 0 | 0 1 2 3 | 3 2, in SciPy's order of roundings."""
-    period = 2.0 * length
-    before = torch.where(place < -period, place + period * torch.trunc(-place / period), place)
-    before = torch.where(before < -length, before + period, -before - 1)
-    after = place - period * torch.trunc(place / period)
-    after = torch.where(after >= length, period - after - 1, after)
-    return torch.where(place < 0, before, torch.where(place > length - 1, after, place))
+def _mirrored(place: Tensor, length: int) -> _Pair:
+    """Whole places and the next ones, on a line that is mirrored with its ends repeated: 1 0 | 0 1 2 3 | 3 2."""
+    place = place.remainder(2 * length)
+    return torch.minimum(place, 2 * length - 1 - place), torch.minimum(place + 1, 2 * length - 2 - place).clamp_(0)
