@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import sys
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
+
+import numpy as np
 
 from aresbench.core.flag import Flag
 from aresbench.data.base import Dataset, Listing
@@ -19,6 +22,7 @@ from aresbench.data.corrupted import (
     severity_folder,
 )
 from aresbench.data.imagenet import ImageNet
+from aresbench.data.imagenet_classes import imagenet_classes
 from aresbench.data.jpeg_files import published_jpegs
 
 C_BAR = (
@@ -150,7 +154,26 @@ class ImageNetCBar(Dataset):
 def _listing(folder: Path, name: str, partial: bool) -> Listing:
     """ImageNet's images in a folder of the same layout, under another name."""
     listing = ImageNet(root=folder, partial=partial).read()
-    return replace(listing, name=name + listing.name.removeprefix("imagenet"))
+    # A whole set is 75 such listings at once: they share their ids, and make paths only when asked.
+    ids = tuple(map(sys.intern, listing.ids))
+    images = listing.images
+    files = _Files(folder, ids, listing.labels)
+    if files[0] == images[0] and all(path.name == f"{key}.JPEG" for path, key in zip(images, ids, strict=True)):
+        images = files
+    return replace(listing, name=name + listing.name.removeprefix("imagenet"), ids=ids, images=images)
+
+
+class _Files(Sequence[Path]):
+    """The files of ImageNet's images in class folders."""
+
+    def __init__(self, folder: Path, ids: tuple[str, ...], labels: np.ndarray) -> None:
+        self.folder, self.ids, self.labels = folder, ids, labels
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, k: Any) -> Any:  # one path; nobody asks for a slice
+        return self.folder / imagenet_classes().ids[self.labels[k]] / f"{self.ids[k]}.JPEG"
 
 
 def files_of(data: Dataset, n: int | None) -> list[Path]:

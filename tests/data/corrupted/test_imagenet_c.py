@@ -40,6 +40,8 @@ def test_the_whole_pairs_with_imagenet(imagenet: Path, tmp_path: Path) -> None:
     assert (fog.name, fog.parent, fog.corrupted_by) == ("imagenet-c/fog/3", "imagenet", ("fog", 3))
     assert fog.ids == clean.ids and np.array_equal(fog.labels, clean.labels) and fog.classes == clean.classes
     assert clean.corrupted_by is None
+    where = [(fog.source(k), clean.source(k)) for k in (0, 1, 49_999)]
+    assert all(a is not None and b is not None and a.samefile(b) for a, b in where)
     assert fog[:7].corrupted_by == ("fog", 3)
 
 
@@ -51,6 +53,14 @@ def test_the_two_layouts_hold_the_same(tree: Any) -> None:
     assert grouped.ids == flat.ids and grouped.name == flat.name
     assert flat.name.startswith("imagenet-c/fog/3-part-") and len(flat) == 20
     assert set(flat.labels.tolist()) == {0, 1, 5, 999}
+
+
+def test_other_endings_are_found_again(tree: Any) -> None:
+    root = tree("fog/3")
+    for file in sorted(root.rglob("*.JPEG"))[:3]:
+        file.rename(file.with_suffix(".jpg"))
+    data = load_dataset(f"{FOG}:{root}")
+    assert {data.source(k) for k in range(len(data))} == {p for p in root.rglob("*") if p.is_file()}
 
 
 def test_pictures_of_224_are_taken_as_they_are(tree: Any, jpegs: list[Path]) -> None:
