@@ -25,6 +25,7 @@ _DOORS: dict[str, tuple[str, str]] = {
     "filtered": ("aresbench.corruptions.load", "filtered"),
     "load_dataset": ("aresbench.data.load", "load_dataset"),
     "load_model": ("aresbench.models.load", "load_model"),
+    "rescore": ("aresbench.report.rescore", "rescored_frame"),
     "skip_gradient": ("aresbench.models.surrogates", "skip_gradient"),
     "tasks": ("aresbench.core.suite", "tasks"),
 }
@@ -47,6 +48,7 @@ if TYPE_CHECKING:  # for editors and type checkers
     from aresbench.models.load import load_model as load_model
     from aresbench.models.surrogates import skip_gradient as skip_gradient
     from aresbench.report.compare import compare as compare
+    from aresbench.report.rescore import rescored_frame as rescore  # noqa: F401
 
 
 def __getattr__(name: str) -> Any:
