@@ -154,6 +154,24 @@ def sizes(data: Dataset, n: int | None = None) -> list[tuple[int, int]]:
     return found
 
 
+def not_whole(data: Dataset, *published: int) -> list[Flag]:
+    """Another number of files than the published set has."""
+    here = len(data._listing.ids)
+    if here in published:
+        return []
+    counts = " or ".join(f"{count:,}" for count in published)
+    return [
+        Flag(
+            "not-the-whole-set",
+            "info",
+            "data",
+            f"there are {here:,} images here; the published set has {counts}",
+            "nothing to do if this is a part on purpose: its results carry a name of their own",
+            {"images": here, "published": list(published)},
+        )
+    ]
+
+
 def resized_copies(data: Dataset, n: int | None = None) -> list[Flag]:
     """Photographs of mixed sizes that all share one, or all one shorter side: somebody has resized them."""
     found = sizes(data, n)

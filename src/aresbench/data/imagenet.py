@@ -13,7 +13,7 @@ import numpy as np
 from aresbench.core.errors import DataError, did_you_mean
 from aresbench.core.flag import Flag
 from aresbench.data.base import Dataset, Listing, published_order
-from aresbench.data.class_folders import dataset_folder, digest_of, resized_copies, some, subfolders
+from aresbench.data.class_folders import dataset_folder, digest_of, not_whole, resized_copies, some, subfolders
 from aresbench.data.imagenet_classes import imagenet_classes, index_of_wnid
 from aresbench.data.local import is_picture, relative_hint
 
@@ -99,7 +99,7 @@ class ImageNet(Dataset):
         )
 
     def check(self, n: int | None = None) -> list[Flag]:
-        return resized_copies(self, n)
+        return not_whole(self, TOTAL) + resized_copies(self, n)
 
 
 def val_folder(root: str | Path | None) -> Path:

@@ -12,8 +12,9 @@ from typing import ClassVar
 import numpy as np
 
 from aresbench.core.errors import DataError, did_you_mean
+from aresbench.core.flag import Flag
 from aresbench.data.base import Dataset, Listing
-from aresbench.data.class_folders import dataset_folder, some, subfolders, whole_or_part
+from aresbench.data.class_folders import dataset_folder, not_whole, some, subfolders, whole_or_part
 from aresbench.data.imagenet_classes import imagenet_classes, index_of_wnid
 from aresbench.data.local import is_picture, relative_hint
 
@@ -70,6 +71,9 @@ class ImageNetV(Dataset):
             raise DataError(f"{folder} holds no picture of {self.title}", self.obtain)
         name = whole_or_part(self.title, "imagenet-v", ids, EDITIONS, self.partial)
         return Listing(name, imagenet_classes(), tuple(ids), np.array(labels), [folder / path for path in ids])
+
+    def check(self, n: int | None = None) -> list[Flag]:
+        return not_whole(self, *EDITIONS)
 
     def _tree(self, folder: Path) -> tuple[list[str], list[int]]:
         there = {p.name: _NUMBERED.sub("", p.name).strip() for p in subfolders(folder)}

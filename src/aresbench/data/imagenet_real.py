@@ -15,7 +15,7 @@ import numpy as np
 from aresbench.core.errors import DataError
 from aresbench.core.flag import Flag
 from aresbench.data.base import Dataset, Listing
-from aresbench.data.class_folders import digest_of, resized_copies
+from aresbench.data.class_folders import digest_of, not_whole, resized_copies
 from aresbench.data.imagenet import CLASSES, TOTAL, all_ids, find_images, number_of, places, val_folder
 from aresbench.data.imagenet_classes import imagenet_classes, index_of_wnid
 from aresbench.data.local import relative_hint
@@ -104,7 +104,7 @@ class ImageNetReal(Dataset):
         )
 
     def check(self, n: int | None = None) -> list[Flag]:
-        flags = resized_copies(self, n)
+        flags = not_whole(self, _LABELLED) + resized_copies(self, n)
         path, sets = self._label_sets
         if digest_of_sets(sets) != PUBLISHED:
             labelled = sum(1 for labels in sets if labels)

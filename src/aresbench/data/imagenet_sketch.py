@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from aresbench.core.flag import Flag
 from aresbench.data.base import Dataset, Listing
-from aresbench.data.class_folders import dataset_folder, read_class_folders, resized_copies, whole_or_part
+from aresbench.data.class_folders import dataset_folder, not_whole, read_class_folders, resized_copies, whole_or_part
 from aresbench.data.imagenet_classes import imagenet_classes, index_of_wnid
 
 # All files of the archive; those of the authors' own list; and what their paper says.
@@ -59,7 +59,7 @@ class ImageNetSketch(Dataset):
         return Listing(name, imagenet_classes(), found.ids, found.labels, found.files)
 
     def check(self, n: int | None = None) -> list[Flag]:
-        flags = resized_copies(self, n)
+        flags = not_whole(self, *EDITIONS) + resized_copies(self, n)
         edition = next((count for count, ending in EDITIONS.items() if ending and self.name.endswith(ending)), None)
         if edition is not None:
             flags.append(

@@ -19,12 +19,13 @@ from aresbench.data.base import Dataset, Listing
 from aresbench.data.class_folders import (
     dataset_folder,
     digest_of,
+    not_whole,
     read_class_folders,
     resized_copies,
     subfolders,
     whole_or_part,
 )
-from aresbench.data.imagenet import PER_CLASS, all_ids, check_counts, find_images, places, val_folder
+from aresbench.data.imagenet import all_ids, check_counts, find_images, places, val_folder
 from aresbench.data.imagenet_classes import imagenet_classes
 
 RULES = ("subset", "full")
@@ -51,6 +52,7 @@ class _Subset(Dataset):
 
     _name: ClassVar[str]
     _letter: ClassVar[str]
+    _count: ClassVar[int]
     rule: str
 
     @property
@@ -75,13 +77,12 @@ class _Subset(Dataset):
         return self._images(name)
 
     def check(self, n: int | None = None) -> list[Flag]:
-        return resized_copies(self, n)
+        return not_whole(self, self._count) + resized_copies(self, n)
 
 
 class _Photographs(_Subset):
     """ImageNet-A or -R themselves."""
 
-    _count: ClassVar[int]
     root: str | Path | None
     partial: bool
 
@@ -124,10 +125,10 @@ class _Clean(_Subset):
         wanted = dict(zip(classes.ids, indices, strict=True))
         found = find_images(folder, self.labels_file, wanted, partial=self.partial)
         positions = None
-        if len(found) != PER_CLASS * len(indices):
+        if len(found) != self._count:
             if not self.partial:
                 raise DataError(
-                    f"{folder} has {len(found):,} of the {PER_CLASS * len(indices):,} photographs of these classes",
+                    f"{folder} has {len(found):,} of the {self._count:,} photographs of these classes",
                     "complete it, or say partial=True to go on without them under a name of its own",
                 )
             # Which photographs are missing is not known, but where these stand among all 50,000 is.
@@ -252,6 +253,7 @@ class ImageNetAClean(_Clean):
     known_source: ClassVar[str] = "timm's published results: top-1 in % among 200 classes, 224 pixels, own crop"
     _name: ClassVar[str] = "imagenet-a-clean"
     _letter: ClassVar[str] = "A"
+    _count: ClassVar[int] = 10_000
 
     root: str | Path | None = None
     rule: str = "subset"
@@ -290,6 +292,7 @@ class ImageNetRClean(_Clean):
     known_source: ClassVar[str] = "timm's published results: top-1 in % among 200 classes, 224 pixels, own crop"
     _name: ClassVar[str] = "imagenet-r-clean"
     _letter: ClassVar[str] = "R"
+    _count: ClassVar[int] = 10_000
 
     root: str | Path | None = None
     rule: str = "subset"

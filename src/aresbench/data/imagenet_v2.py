@@ -17,6 +17,7 @@ from aresbench.data.base import Dataset, Listing
 from aresbench.data.class_folders import (
     Found,
     dataset_folder,
+    not_whole,
     read_class_folders,
     resized_copies,
     subfolders,
@@ -103,7 +104,7 @@ class ImageNetV2(Dataset):
         return Listing(name, imagenet_classes(), ids, found.labels, found.files)
 
     def check(self, n: int | None = None) -> list[Flag]:
-        flags = resized_copies(self, n)
+        flags = not_whole(self, _TOTAL) + resized_copies(self, n)
         wnids = self._listing.images[0].parent.name in index_of_wnid()  # type: ignore[union-attr]
         there = {i.split("/")[1].split(".")[0] for i in self._listing.ids} & known_images(self.variant).keys()
         if wnids and len(there) < _CERTAIN:

@@ -15,7 +15,7 @@ from aresbench.core.classes import Classes
 from aresbench.core.errors import DataError, did_you_mean
 from aresbench.core.flag import Flag
 from aresbench.data.base import Dataset, Listing
-from aresbench.data.class_folders import dataset_folder, read_class_folders, whole_or_part
+from aresbench.data.class_folders import dataset_folder, not_whole, read_class_folders, whole_or_part
 from aresbench.data.imagenet_classes import imagenet_classes, index_of_wnid
 
 # Protocol → how many images it has when whole, and the rule by which a model chooses.
@@ -128,6 +128,7 @@ class ObjectNet(Dataset):
         return whole.crop((BORDER, BORDER, whole.width - BORDER, whole.height - BORDER))
 
     def check(self, n: int | None = None) -> list[Flag]:
+        flags = not_whole(self, self._protocol[0])
         looked, red = 0, 0
         for i in range(min(len(self), _LOOK_AT if n is None else min(n, _LOOK_AT))):
             try:
@@ -137,8 +138,9 @@ class ObjectNet(Dataset):
             looked += 1
             red += has_border(whole)
         if looked == 0 or red == looked:
-            return []
+            return flags
         return [
+            *flags,
             Flag(
                 "border-cut-off",
                 "warning",
@@ -146,7 +148,7 @@ class ObjectNet(Dataset):
                 f"{looked - red} of {looked} pictures looked at have no red border: they were cropped or resized",
                 "two pixels are cut off at each side in any case; use the published files, where they are the border",
                 {"looked_at": looked, "without_border": looked - red},
-            )
+            ),
         ]
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from aresbench.core.errors import DataError
 from aresbench.core.flag import Flag
 from aresbench.data.base import Dataset, Listing
-from aresbench.data.class_folders import dataset_folder, digest_of, sizes
+from aresbench.data.class_folders import dataset_folder, digest_of, not_whole, sizes
 from aresbench.data.imagenet import CLASSES, TOTAL, all_ids, check_counts, find_images, places
 from aresbench.data.imagenet_classes import imagenet_classes, index_of_wnid
 
@@ -74,12 +74,14 @@ class StylizedImageNet(Dataset):
         )
 
     def check(self, n: int | None = None) -> list[Flag]:
+        flags = not_whole(self, TOTAL)
         found = sizes(self, n)
         others = Counter(size for size in found if size != self.ready_size)
         if not others:
-            return []
+            return flags
         (width, height), count = others.most_common(1)[0]
         return [
+            *flags,
             Flag(
                 "not-ready-made",
                 "error",
@@ -88,5 +90,5 @@ class StylizedImageNet(Dataset):
                 f"{count} of them {width}×{height}: they are no pictures as the authors' code makes them",
                 "make them anew at 224×224; a resized picture has lost its texture, which is what is measured",
                 {"looked_at": len(found), "others": sum(others.values()), "size": [width, height]},
-            )
+            ),
         ]

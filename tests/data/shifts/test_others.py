@@ -80,7 +80,7 @@ def test_stylized_pictures_are_used_as_they_are(stylized: Path, clean: Dataset) 
         load_dataset("imagenet-stylized", root=stylized)
     data = load_dataset("imagenet-stylized", root=stylized, partial=True)
     assert data.name.startswith("imagenet-stylized-part-") and set(data.labels) == {0, 10, 100, 999}
-    assert data.ready_size == (224, 224) and data.check() == []
+    assert data.ready_size == (224, 224) and [flag.name for flag in data.check()] == ["not-the-whole-set"]
     assert data.prepared_by(Preprocessing((224, 224), 256)) == Preprocessing((224, 224))
     resized = Preprocessing((160, 160), 182)
     assert data.prepared_by(resized) == resized
@@ -100,7 +100,7 @@ def test_stylized_of_another_size_here_and_there(stylized: Path) -> None:
     with Image.open(file) as opened:
         larger = opened.resize((256, 256))
     larger.save(file)
-    (flag,) = load_dataset("imagenet-stylized", root=stylized, partial=True).check()
+    _, flag = load_dataset("imagenet-stylized", root=stylized, partial=True).check()
     assert flag.evidence == {"looked_at": 20, "others": 1, "size": [256, 256]}
 
 
@@ -123,7 +123,7 @@ def objects_tree(base: Path, pieces: list[Path], count: int, prefix: str = "") -
 @pytest.mark.parametrize(("count", "name"), [(10_000, "imagenet-v"), (10_093, "imagenet-v-10093")])
 def test_imagenet_v_by_object(tmp_path: Path, pieces: list[Path], count: int, name: str) -> None:
     data = load_dataset("imagenet-v", root=objects_tree(tmp_path, pieces, count))
-    assert data.name == name and len(data) == count
+    assert data.name == name and len(data) == count and data.check() == []
     assert all(objects()[i.split("/")[0]] == y for i, y in zip(data.ids, data.labels, strict=True))
 
 
@@ -132,6 +132,7 @@ def test_imagenet_v_in_part_and_by_list(tmp_path: Path, pieces: list[Path]) -> N
     with pytest.raises(DataError, match="there are 200 images here; ImageNet-V has 10,000 or 10,093"):
         load_dataset("imagenet-v", root=tree)
     data = load_dataset("imagenet-v", root=tree, partial=True)
+    assert [flag.name for flag in data.check()] == ["not-the-whole-set"]
     assert dict(zip(data.ids, data.labels.tolist(), strict=True))["3.14 teapot/train/0.jpg"] == 849
     listed = tmp_path / "meta.txt"
     listed.write_text("3.14 teapot/train/0.jpg 849\n\n3.14 cup/train/1.jpg 968\n")
