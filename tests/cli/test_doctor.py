@@ -41,6 +41,17 @@ def test_what_cannot_be_loaded_is_told_as_a_finding(command: Any, photos: Path) 
     assert flag["name"] == "cannot-be-loaded" and "'fog'" in flag["remedy"]
 
 
+def test_many_published_sets_at_once(command: Any, photos: Path) -> None:
+    words = ("doctor", "imagenet-c(corruption=[fog, snow], severity=[1, 5])", "--root", str(photos))
+    records = json.loads(command(*words, "--json").out)
+    assert [record["thing"] for record in records] == [
+        f"imagenet-c(corruption={name}, severity={severity})" for name in ("fog", "snow") for severity in (1, 5)
+    ]
+    said = command(*words)
+    assert said.status == 1
+    assert said.out.count("✗ error: cannot-be-loaded") == 4
+
+
 def test_a_path_behind_settings_is_a_dataset(command: Any, photos: Path) -> None:
     said = command("doctor", f"imagenet-c(corruption=fog, severity=3):{photos}")
     assert said.status == 1

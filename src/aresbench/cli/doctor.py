@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from aresbench.cli.parser import print_json, print_wrapped
@@ -40,26 +41,33 @@ def add(verbs: Any) -> None:
 
 def call(args: argparse.Namespace) -> int:
     """Print each finding with what it means and what to do."""
-    about, flags = _examine_dataset(args) if _is_dataset(args.thing) else _examine_model(args)
+    records: list[dict[str, Any]] = []
+    for k, (thing, about, flags) in enumerate(
+        _examine_datasets(args) if _is_dataset(args.thing) else _examine_model(args)
+    ):
+        records += [{"thing": thing, **flag.record()} for flag in flags]
+        if not args.json:
+            print(end="\n" if k else "")
+            _print(about, flags)
     if args.json:
-        print_json([flag.record() for flag in flags])
-    else:
-        _print(about, flags)
-    return int(any(flag.level == "error" for flag in flags))
+        print_json(records)
+    return int(any(record["level"] == "error" for record in records))
 
 
-def _examine_dataset(args: argparse.Namespace) -> tuple[str, list[Flag]]:
+def _examine_datasets(args: argparse.Namespace) -> Iterator[tuple[str, str, list[Flag]]]:
+    from aresbench.core.suite import parse_datasets
     from aresbench.engine.doctor_data import examine_dataset
 
     tell = _tell if sys.stderr.isatty() else None
-    data, flags = examine_dataset(args.thing, args.root, args.n, commercial=args.commercial, tell=tell)
-    if data is None:
-        return args.thing, flags
-    about = f"{args.thing}: {len(data)} images, {len(data.classes)} classes"
-    return about + (f"; the first {args.n} were looked at" if args.n and args.n < len(data) else ""), flags
+    for spec in parse_datasets(args.thing):
+        data, flags = examine_dataset(spec, args.root, args.n, commercial=args.commercial, tell=tell)
+        about = spec if data is None else f"{spec}: {len(data)} images, {len(data.classes)} classes"
+        if data is not None and args.n and args.n < len(data):
+            about += f"; the first {args.n} were looked at"
+        yield spec, about, flags
 
 
-def _examine_model(args: argparse.Namespace) -> tuple[str, list[Flag]]:
+def _examine_model(args: argparse.Namespace) -> Iterator[tuple[str, str, list[Flag]]]:
     from aresbench.data.licence import refuse_unless_commercial
     from aresbench.data.load import load_dataset
     from aresbench.engine.doctor import examine
@@ -70,7 +78,7 @@ def _examine_model(args: argparse.Namespace) -> tuple[str, list[Flag]]:
     data = load_dataset(args.data, args.root) if args.data else _data_for(model)
     if args.commercial:
         refuse_unless_commercial(data)
-    return f"{args.thing} on {data.name}", examine(model, data, device=chosen_device(args.device))
+    yield args.thing, f"{args.thing} on {data.name}", examine(model, data, device=chosen_device(args.device))
 
 
 def _tell(done: int, total: int) -> None:
