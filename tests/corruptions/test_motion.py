@@ -159,5 +159,6 @@ def test_angles_are_uniform(name: str, low: float, high: float) -> None:
     ids = [str(i) for i in range(20000)]
     angle = corruption.draws(Streams(0, corruption.component, ids), 1, 1)["angle"]
     assert angle.dtype == torch.float64 and angle.shape == (20000,)
+    assert low <= angle.min() < low + 0.05 and high - 0.05 < angle.max() < high
     assert stats.kstest(angle.numpy(), stats.uniform(low, high - low).cdf).pvalue > 1e-6
     assert abs(np.corrcoef(angle[1:], angle[:-1])[0, 1]) < 5 / math.sqrt(20000)
