@@ -100,10 +100,11 @@ def _copies(data: Dataset, copies: dict[str, list[int]]) -> list[Flag]:
         flags.append(
             Flag(
                 "two-labels",
-                "error",
+                "warning",
                 "data",
                 f"{len(torn)} pictures stand under more than one label, e.g. {first}",
-                "no model can be right on both: find out which label is meant, and remove the other file",
+                "no model can be right on both: in data of your own, find out which label is meant and remove the other "
+                "file; a published set stays as it is",
                 {"groups": [[data.ids[k] for k in places[:5]] for places in torn[:20]]},
             )
         )
@@ -115,7 +116,8 @@ def _copies(data: Dataset, copies: dict[str, list[int]]) -> list[Flag]:
                 "warning",
                 "data",
                 f"{extra} images are copies of others, e.g. {' = '.join(data.ids[k] for k in groups[0][:3])}",
-                "an image that counts twice narrows intervals without adding evidence; remove the copies",
+                "an image that counts twice narrows intervals without adding evidence: remove the copies from data of "
+                "your own; a published set stays as it is",
                 {"groups": [[data.ids[k] for k in places[:5]] for places in groups[:20]]},
             )
         )
