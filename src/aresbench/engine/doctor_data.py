@@ -103,8 +103,8 @@ def _copies(data: Dataset, copies: dict[str, list[int]]) -> list[Flag]:
                 "warning",
                 "data",
                 f"{len(torn)} pictures stand under more than one label, e.g. {first}",
-                "no model can be right on both: in data of your own, find out which label is meant and remove the other "
-                "file; a published set stays as it is",
+                "no model can be right on both: in data of your own, find out which label is meant and remove the "
+                "other file; a published set stays as it is",
                 {"groups": [[data.ids[k] for k in places[:5]] for places in torn[:20]]},
             )
         )
