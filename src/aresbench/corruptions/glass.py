@@ -21,7 +21,7 @@ class GlassBlur(Corruption):
 
     Blurred by :func:`aresbench.corruptions.blur.gaussian` and cut to 8 bits, displaced (:func:`origins`), and blurred
     again. Draws: ``shift`` [N, passes, rows, columns, 2] int64, each (dx, dy) uniform in {−Δ, …, Δ − 1}; in the order
-    of the displacement, from the last pixel to the first; at 2Δ rows and columns fewer than the image has.
+    of the displacement, from the last pixel to the first, for all but 2Δ of the image's rows and columns.
 
     Args:
         severity: 1 to 5; Δ from 1 to 4 px at 224 px.
