@@ -129,6 +129,15 @@ def test_intervals_hold_the_true_calibration_error_as_often_as_they_say(n, off):
     assert (held / trials).min() >= 0.92, held / trials
 
 
+def test_chance_is_no_finding_in_many_bins():
+    """3,000 images of a perfectly calibrated model: RMS is about 4 % by its thirty bins of 100, and 0 in truth."""
+    scores = [rms_calibration_error(*sample(3000, seed)) for seed in range(12)]
+    assert min(score.value for score in scores) > 0.02
+    assert sum(score.low > 0 for score in scores) <= 1
+    wide = [rms_calibration_error(*sample(3000, seed, 0.1)) for seed in range(6)]
+    assert all(score.low < 0.1 < score.high and score.high - score.low < 0.05 for score in wide)
+
+
 def test_intervals_of_aurra_hold_the_truth():
     sure, right = sample(400_000, 5)
     truth = aurra_by_rank(sure, right)

@@ -77,7 +77,7 @@ def masked(top5: Sequence[Sequence[int]] | NDArray[np.int64], label: ArrayLike, 
     inside = np.isin(best, allowed)
     known = np.asarray(inside.any(axis=1))
     choice = best[np.arange(len(best)), inside.argmax(axis=1)]
-    return Verdicts(known & (choice == right), known)
+    return Verdicts(choice == right, known)  # an unknown choice stands outside the mask, and so is no label
 
 
 def unmasked(full_prediction: ArrayLike, label: ArrayLike, outputs: Sequence[int | Collection[int]]) -> Verdicts:
