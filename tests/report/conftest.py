@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,10 @@ from aresbench.core.budget import format_fraction
 from aresbench.store import Store
 
 CORRUPTIONS = ("gaussian_noise", "defocus_blur", "fog", "brightness", "jpeg_compression")
+CORRUPTIONS_15 = (
+    "gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "snow",
+    "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression",
+)  # fmt: skip
 DIGITS = tuple(Fraction(i, 255) for i in (1, 2, 4, 6, 8, 12, 16, 24, 32, 40, 48, 64))
 PHOTOS = tuple(Fraction(2**i, 32 * 255) for i in range(12))
 
@@ -43,7 +47,16 @@ MODELS = (
     Made("samples:efficientnet-lite2", "samples", 20, 0.95, 0.42, 260, 297),
 )
 
+IMAGENET = [f"class {i}, synonym {i}" for i in range(1000)]
+SHIFTS = {  # name → parent, class rule, images (None: those of the parent, the same ids), accuracy lost
+    "imagenet-v2-matched-frequency": ("imagenet", "full", 150, 0.12),
+    "imagenet-real": ("imagenet", "full", None, -0.05),
+    "imagenet-r": ("imagenet-r-clean", "subset", 120, 0.4),
+    "imagenet-a-1000-way": ("imagenet-a-clean", "full", 90, 0.6),
+    "imagenet-sketch": ("imagenet", "full", 80, 0.3),
+}
 CLASSES = {
+    **dict.fromkeys(["imagenet", "imagenet-r-clean", "imagenet-a-clean", *SHIFTS], IMAGENET),
     "digits": [str(d) for d in range(10)],
     "samples": [f"class {i}, synonym {i}" for i in range(998)]
     + ["tench, Tinca tinca", "bicycle-built-for-two, tandem"],
@@ -51,8 +64,8 @@ CLASSES = {
 TITLES = {"digits": "Handwritten digits", "samples": "ImageNet photographs"}
 
 
-def describe(made: Made, threat: str, **task: Any) -> dict[str, Any]:
-    """The description that the engine would give this cell."""
+def describe(made: Made, threat: str, data: dict[str, Any] | None = None, **task: Any) -> dict[str, Any]:
+    """The description that the engine would give this cell; ``data``: what else is recorded of the dataset."""
     size = [made.size, made.size]
     protocol = {
         "preprocessing": {"size": size, "resize": made.resize, "interpolation": "bicubic", "squash": False},
@@ -71,17 +84,26 @@ def describe(made: Made, threat: str, **task: Any) -> dict[str, Any]:
             "seed": made.seed,
         },
         "model": {"name": made.model, "family": "CNN", "architecture": "small_cnn", "parameters": 4_652_008},
-        "dataset": {"name": made.dataset, "title": TITLES[made.dataset], "classes": CLASSES[made.dataset]},
+        "dataset": {"name": made.dataset, "title": TITLES.get(made.dataset, made.dataset),
+                    "classes": CLASSES[made.dataset], **(data or {})},
         "task": {"threat": threat, "norm": None, "rungs": [], "pinned": [], "attacks": [], "corruption": None,
                  "severity": None, **task},
         "suite": "quickstart",
     }  # fmt: skip
 
 
+DERIVED = (
+    Made("timm:first", "imagenet", 200, 0.80, 1, 224, 256),
+    Made("timm:second", "imagenet", 200, 0.70, 1, 224, 235),
+    Made("timm:large", "imagenet", 200, 0.85, 1, 299, 320),
+)
+
+
 class Maker:
     """Fills a store with the rows of imaginary models, the same ones each time."""
 
     models = MODELS
+    derived_models = DERIVED
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -122,6 +144,64 @@ class Maker:
                    "message": "Two forward passes agree to the bit.", "remedy": "", "evidence": {}}]
         )  # fmt: skip
         self._close(cell)
+
+    def classes(self, *names: str) -> None:
+        """Further datasets with ImageNet's classes."""
+        CLASSES.update(dict.fromkeys(names, IMAGENET))
+
+    def verdicts(
+        self, made: Made, right: np.ndarray, threat: str = "clean", data: dict[str, Any] | None = None, **task: Any
+    ) -> None:
+        """A cell of one number an image: right or wrong, with a confidence that knows a little of it."""
+        cell = self.store.cell(describe(made, threat, data, **{"name": threat, "kind": "clean", **task}))
+        labels = np.arange(len(right)) % len(CLASSES[made.dataset])
+        rows = self._images(labels, right, len(CLASSES[made.dataset]))
+        for i, row in enumerate(rows):
+            row["confidence"] = 0.55 + 0.04 * (i % 10) if right[i] else 0.3 + 0.05 * (i % 10)
+        cell.append("images", rows)
+        if task.get("corruption"):
+            rng = np.random.default_rng(5)
+            clean = picture(96, 3, rng)
+            noisy = np.clip(clean + rng.normal(0, 12 * (task["severity"] or 1), clean.shape), 0, 255)
+            cell.add_examples([self._example(labels[0], rows[0]["prediction"], None, None, None, clean, noisy)])
+        self._close(cell)
+
+    def dose(self, made: Made, name: str, severity: int, right: np.ndarray, mode: str = "memory") -> None:
+        """A corruption at one severity, made on the fly."""
+        suffix = "" if mode == "memory" else f", mode={mode}"
+        title = f"{name} {severity}" + ("" if mode == "memory" else f" ({mode})")
+        task = {"kind": "corruption", "corruption": name, "severity": severity, "mode": mode, "name": title}
+        self.verdicts(made, right, f"corruption({name}, {severity}{suffix})", **task)
+
+    def published(self, made: Made, name: str, severity: int, right: np.ndarray, benchmark: str) -> None:
+        """The clean task on published corrupted files, read without resize."""
+        own = replace(made, dataset=f"{benchmark}/{name}/{severity}", resize=0)
+        CLASSES.setdefault(own.dataset, CLASSES[made.dataset])
+        self.verdicts(own, right, data={"parent": made.dataset, "corruption": [name, severity]})
+
+    def derived(self, made: Made) -> None:
+        """Clean, all 75 conditions in memory, a few on disk, frequency filters, and natural shifts."""
+        rng = np.random.default_rng(len(made.model))
+        toughness = rng.random(made.n)
+        right = toughness < made.clean
+        self.verdicts(made, right)
+        for place, name in enumerate(CORRUPTIONS_15 if made.size == 224 else ("fog",)):
+            for severity in range(1, 6):
+                self.dose(made, name, severity, toughness < made.clean - 0.02 * severity * (1 + place % 5))
+        for severity in (1, 3, 5):
+            self.dose(made, "fog", severity, toughness < made.clean - 0.1 * severity, "disk")
+            self.dose(made, "speckle_noise", severity, toughness < made.clean - 0.05 * severity)
+        for name, sign in (("lowpass", 1), ("highpass", -1)):
+            for radius in (4, 16, 48, 110):
+                left = made.clean * (radius / 110 if sign > 0 else 1 - radius / 111)
+                task = {"kind": "filter", "filter": name, "radius": radius, "name": f"{name} {radius}"}
+                self.verdicts(made, toughness < left, f"{name}({radius})", **task)
+        for clean in ("imagenet-r-clean", "imagenet-a-clean"):
+            self.verdicts(replace(made, dataset=clean), right[:100], data={"class_rule": "subset"})
+        for name, (parent, rule, n, lost) in SHIFTS.items():
+            hard = toughness if n is None else rng.random(n)
+            data = {"parent": parent, "class_rule": rule}
+            self.verdicts(replace(made, dataset=name), hard < made.clean - lost, data=data)
 
     def corruption(
         self, made: Made, name: str, severity: int, labels: np.ndarray, right: np.ndarray, rng: np.random.Generator,
@@ -256,3 +336,12 @@ def full_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 def maker(tmp_path: Path) -> Maker:
     """Writes into an empty store of this test's own."""
     return Maker(Store(tmp_path / "runs"))
+
+
+@pytest.fixture(scope="session")
+def derived_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Three models on ImageNet by name: all corruptions, filters and natural shifts. Read only."""
+    maker = Maker(Store(tmp_path_factory.mktemp("derived") / "runs"))
+    for made in DERIVED:
+        maker.derived(made)
+    return maker.store

@@ -79,8 +79,10 @@ def test_what_is_missing_is_missing_and_says_why(maker):
     maker.corruption(plain, "fog", 1, labels, right, np.random.default_rng(0))
     row = next(r for r in section(maker.store).rows if r.model == plain.model)
     assert row.scores["robust linf 8/255"] is None and row.scores["area linf"] is None and row.scores["clean"] is None
-    assert row.scores["corruptions"] is None  # a mean over one corruption answers another question than one over five
-    assert row.why["corruptions"] == "1 of 15 corruption tasks measured"
+    assert (
+        row.scores["corruptions memory"] is None
+    )  # a mean over one corruption answers another question than one over five
+    assert row.why["corruptions memory"] == "1 of 15 corruption tasks measured"
     assert section(maker.store).severity["fog"].keys() == {robust.model, plain.model}
 
 

@@ -26,6 +26,8 @@ PALETTE = ("#2f7ed8", "#d9690f", "#16967f", "#a05bd0", "#d23f72", "#7f8a12", "#2
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
 GREY, FAINT = "#8a94a3", "#c9d2dc"
 
+_DASHES = [[1, 0], [6, 4], [2, 3], [8, 3, 2, 3]]
+
 HEIGHT, SMALL = 330, 190
 CROWD = 24  # budgets up to which each point is marked
 LONG = 200  # steps or queries from which on their axis is logarithmic
@@ -83,11 +85,16 @@ def epsilon_chart(
 
 
 def severity_chart(
-    records: Sequence[Record], models: Sequence[str], height: int = SMALL, legend: bool = True
+    records: Sequence[Record],
+    models: Sequence[str],
+    height: int = SMALL,
+    legend: bool = True,
+    ordered: bool = True,
 ) -> dict[str, Any]:
     """Accuracy against a corruption's severity (0 is the clean image), one line with its band a model.
 
-    ``legend=False`` leaves the names to a larger figure beside it, whose legend then serves both.
+    ``legend=False`` leaves the names to a larger figure beside it, whose legend then serves both. Where severities are
+    not ``ordered`` by harm, points stand alone: between two of them nothing is known.
     """
     x = alt.X(
         "severity:Q",
@@ -95,8 +102,70 @@ def severity_chart(
         axis=alt.Axis(values=sorted({r["severity"] for r in records}), format="d", grid=False),
         scale=alt.Scale(nice=False, zero=False, padding=14),
     )
-    lines = _lines(records, x, models, "accuracy", [("severity", "severity")], legend=legend)
-    return _finish(alt.layer(*lines), height, "Accuracy against severity, one line for each model.")
+    lines = _lines(records, x, models, "accuracy", [("severity", "severity")], legend=legend, joined=ordered)
+    each = "one line for each model" if ordered else "one point for each model and severity, not joined"
+    return _finish(alt.layer(*lines), height, f"Accuracy against severity, {each}.")
+
+
+def filter_chart(records: Sequence[Record], name: str, models: Sequence[str]) -> dict[str, Any]:
+    """Accuracy against the radius of a frequency filter, one line with its band a model."""
+    kept = {"lowpass": "waves up to it are kept", "highpass": "waves beyond it are kept"}.get(name, "")
+    x = alt.X(
+        "radius:Q",
+        title="radius in waves per image side" + (f" ({kept})" if kept else ""),
+        axis=alt.Axis(grid=False, format="d"),
+        scale=alt.Scale(nice=False, padding=14),
+    )
+    lines = _lines(records, x, models, "accuracy", [("radius", "radius")], points=len(records) <= CROWD * len(models))
+    return _finish(alt.layer(*lines), HEIGHT - 70, "Accuracy against the radius of a filter, one line for each model.")
+
+
+def shift_chart(
+    points: Sequence[Record], lines: Sequence[Record], models: Sequence[str], parent: str, shift: str
+) -> dict[str, Any]:
+    """Accuracy on a shift against accuracy on its parent, beside the lines and bands of named baselines.
+
+    Args:
+        points: ``model, before, before_low, before_high, value, low, high`` in [0, 1], ``n, interval``.
+        lines: ``baseline, before, expected``, and ``low, high`` where the scatter of the baseline's models is known.
+        models: all models of the report in their fixed order.
+        parent, shift: what the axes are called.
+    """
+    present = [m for m in models if any(p["model"] == m for p in points)]
+    colours = alt.Scale(domain=present, range=[colour(list(models).index(m)) for m in present])
+    shapes = alt.Scale(domain=present, range=[SHAPES[list(models).index(m) % len(SHAPES)] for m in present])
+    scale = alt.Scale(zero=False, nice=True)
+    x = alt.X("before:Q", title=f"accuracy on {parent}", axis=alt.Axis(format="%", tickCount=6), scale=scale)
+    y = alt.Y("value:Q", title=f"accuracy on {shift}", axis=alt.Axis(format="%", tickCount=6), scale=scale)
+    names = list(dict.fromkeys(str(r["baseline"]) for r in lines))
+    dashes = alt.StrokeDash("baseline:N", title=None, scale=alt.Scale(domain=names, range=_DASHES[: len(names)]))
+    banded = [r for r in lines if r["low"] is not None]
+    layers = []
+    if banded:
+        of_band = alt.Chart(_data(banded)).mark_area(color=GREY, opacity=0.18)
+        layers.append(of_band.encode(x=x, y=alt.Y("low:Q"), y2=alt.Y2("high:Q"), detail="baseline:N"))
+    if lines:
+        drawn = alt.Chart(_data(lines)).mark_line(color=GREY, strokeWidth=1.6)
+        layers.append(drawn.encode(x=x, y=alt.Y("expected:Q"), strokeDash=dashes, detail="baseline:N"))
+    base = alt.Chart(_data(points)).encode(color=alt.Color("model:N", scale=colours))
+    layers += [
+        base.mark_rule(strokeWidth=1.4, opacity=0.7).encode(x=x, y=alt.Y("low:Q"), y2=alt.Y2("high:Q")),
+        base.mark_rule(strokeWidth=1.4, opacity=0.7).encode(x="before_low:Q", x2="before_high:Q", y=y),
+        base.mark_point(filled=True, size=70, opacity=1).encode(
+            x=x,
+            y=y,
+            shape=alt.Shape("model:N", scale=shapes),
+            tooltip=[
+                alt.Tooltip("model:N", title="model"),
+                alt.Tooltip("before:Q", title=f"on {parent}", format=".1%"),
+                alt.Tooltip("value:Q", title=f"on {shift}", format=".1%"),
+                alt.Tooltip("interval:N", title="95 % interval"),
+                alt.Tooltip("n:Q", title="images (n)"),
+            ],
+        ),
+    ]
+    alternative = f"Accuracy on {shift} against accuracy on {parent}, one point for each model."
+    return _finish(alt.layer(*layers), HEIGHT - 30, alternative)
 
 
 def progress_chart(records: Sequence[Record], axis: str, models: Sequence[str]) -> dict[str, Any]:
@@ -203,8 +272,12 @@ def _lines(
     where: Sequence[tuple[str, str]],
     points: bool = True,
     legend: bool = True,
+    joined: bool = True,
 ) -> list[alt.Chart]:
-    """A band, a line and its points for each model; a click on the legend brings one model to the fore."""
+    """A band, a line and its points for each model; a click on the legend brings one model to the fore.
+
+    Points that are not ``joined`` have upright intervals in place of line and band.
+    """
     present = [m for m in models if any(r["model"] == m for r in rows)]
     index = {m: i for i, m in enumerate(models)}
     shown = alt.Legend(symbolOpacity=1) if legend else None
@@ -222,10 +295,10 @@ def _lines(
         return alt.condition(chosen, alt.value(on), alt.value(off))
 
     base = alt.Chart(_data(rows)).encode(x=x, color=alt.Color("model:N", scale=colours, legend=shown))
-    band = base.mark_area().encode(
+    band = (base.mark_area() if joined else base.mark_rule(strokeWidth=4)).encode(
         y=alt.Y("band_low:Q", title=title, axis=axis, scale=whole),
         y2=alt.Y2("band_high:Q"),
-        opacity=opacity(0.14, 0.02),
+        opacity=opacity(0.14 if joined else 0.35, 0.02),
     )
     line = base.mark_line(strokeWidth=2.2).encode(
         y=alt.Y("value:Q", title=title, axis=axis, scale=whole), opacity=opacity(1, 0.1)
@@ -242,7 +315,7 @@ def _lines(
             alt.Tooltip("n:Q", title="images (n)"),
         ],
     )
-    return [band, line, dots.add_params(pick)]
+    return [band, *([line] if joined else []), dots.add_params(pick)]
 
 
 def _expression(labels: Mapping[float, str]) -> str:

@@ -9,52 +9,13 @@ import numpy as np
 import pandas as pd
 
 from aresbench.core.errors import ProtocolMismatch, SpecError, StoreError
-from aresbench.metrics import Score, accuracy, curve_area, image_areas, mcnemar, paired_difference
+from aresbench.metrics import accuracy, curve_area, image_areas, mcnemar, paired_difference
 from aresbench.metrics.budgets import as_float
 from aresbench.report.curves import is_ladder, rungs_of
+from aresbench.report.pairs import Pair, mean_pairs, mode_gap
 from aresbench.report.reading import Reading, budget_label, common_ids, differences, evidence, fields, read
 from aresbench.report.summary import pinned_budgets
-from aresbench.report.words import plain
 from aresbench.store import Cell
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One number of two models, on the images that both have.
-
-    Args:
-        dataset, task, measure: what was measured.
-        first, second: each model's score on the common images.
-        difference: first − second, paired by image; its interval resamples images in pairs.
-        p_value: exact McNemar test (both right equally often); ``None`` where the number is no share of verdicts.
-        only_first: images on which only the first model is right.
-        only_second: images on which only the second one is.
-    """
-
-    dataset: str
-    task: str
-    measure: str
-    first: Score
-    second: Score
-    difference: Score
-    p_value: float | None = None
-    only_first: int | None = None
-    only_second: int | None = None
-
-    @property
-    def decided(self) -> bool:
-        """The interval of the difference leaves zero out."""
-        return self.difference.low > 0 or self.difference.high < 0
-
-    @property
-    def points(self) -> str:
-        """The difference in percentage points: ``+12.3 [+8.0, +16.7]``."""
-        d = self.difference
-        return f"{100 * d.value:+.1f} [{100 * d.low:+.1f}, {100 * d.high:+.1f}]"
-
-    def __str__(self) -> str:
-        what = f"{self.dataset} · {self.task} · {self.measure}"
-        return f"{what}: {plain(self.first)} vs {plain(self.second)}, {self.points} points"
 
 
 @dataclass(frozen=True)
@@ -110,7 +71,8 @@ def compare(cells_a: Iterable[Cell | Reading], cells_b: Iterable[Cell | Reading]
     """
     a, b = _one_model(cells_a, "first"), _one_model(cells_b, "second")
     matches = _match(a, b)
-    pairs = [pair for one, other in matches for pair in _pairs(one, other)] + _worst_cases(matches)
+    pairs = [pair for one, other in matches for pair in _pairs(one, other)]
+    pairs += _worst_cases(matches) + mean_pairs(matches)
     known = {id(r) for match in matches for r in match}
     notes = []
     own: dict[str, tuple[str, str]] = {}
@@ -122,6 +84,8 @@ def compare(cells_a: Iterable[Cell | Reading], cells_b: Iterable[Cell | Reading]
     sizes = dict.fromkeys(f"{x} and {y}" for k, (x, y) in own.items() if k.endswith(".parameter_set"))
     if sizes:
         notes.append(f"Corruptions have the parameters of each model's image size ({'; '.join(sizes)} pixels).")
+    if gap := mode_gap(a, b):
+        notes.append(f"{gap}; none of these is compared with another.")
     counts = {(len(one.images), len(other.images), len(common_ids([one, other]))) for one, other in matches}
     if any(n != m or k != n for n, m, k in counts):
         notes.append("Only images that both models have are compared.")
@@ -174,7 +138,8 @@ def _match(a: Sequence[Reading], b: Sequence[Reading]) -> list[tuple[Reading, Re
     if not matches:
         names = [sorted({f"{r.dataset} · {r.name}" for r in side}) for side in (a, b)]
         raise ProtocolMismatch(
-            f"{a[0].model} and {b[0].model} share no task: one has {_some(names[0])}, the other {_some(names[1])}",
+            f"{a[0].model} and {b[0].model} share no task: one has {_some(names[0])}, the other {_some(names[1])}"
+            + (f"; {gap}" if (gap := mode_gap(a, b)) else ""),
             "run the same suite on both: `aresbench run MODEL… --suite NAME`",
         )
     for one, other in matches:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from aresbench.core.budget import parse_fraction
 from aresbench.metrics import Curve, severity_curve, survival_curve, worst_case
+from aresbench.metrics.baselines import CORRUPTIONS, EXTRAS
 from aresbench.metrics.resample import bootstrap_mean
 from aresbench.report.reading import Reading, common_ids, evidence
 
@@ -44,6 +45,11 @@ class Curves:
 def is_ladder(reading: Reading) -> bool:
     """Has it enough budgets, on clean images, to be a curve?"""
     return reading.plain_adversary and len(reading.rungs) >= LADDER
+
+
+def is_dose(reading: Reading) -> bool:
+    """One corruption at one severity, and nothing else?"""
+    return reading.kind == "corruption" and bool(reading.task.get("severity"))
 
 
 def norms(found: Iterable[str]) -> list[str]:
@@ -117,21 +123,54 @@ def _all_rungs(models: Mapping[str, Sequence[Reading]], norm: str, task: str | N
 
 
 def severity_curves(models: Mapping[str, Sequence[Reading]]) -> dict[str, dict[str, Curve]]:
-    """Corruption → model → accuracy over severity, with the clean image as severity 0; ``mean`` first."""
-    found: dict[str, dict[str, Curve]] = {"mean": {}}
-    for model, group in models.items():
-        clean = {0: clean_readings(group)[0].correct} if clean_readings(group) else {}
-        doses: dict[str, dict[int, pd.Series]] = {}
-        for reading in group:
-            if reading.kind == "corruption" and reading.task.get("severity"):
+    """Corruption → model → accuracy over severity, with the clean image as severity 0; ``mean`` first.
+
+    Where corruptions were measured in several modes, each has curves of its own: ``mean (disk)``, ``fog (disk)``.
+    """
+    everyone = [r for group in models.values() for r in group if is_dose(r)]
+    found_modes = list(dict.fromkeys(r.mode for r in everyone))
+    kept: dict[str, dict[str, Curve]] = {}
+    for mode in found_modes:
+        names = {str(r.task["corruption"]) for r in everyone if r.mode == mode}
+        common = names - set(EXTRAS) or names  # the extras are no part of a benchmark's mean
+        found: dict[str, dict[str, Curve]] = {"mean": {}}
+        for model, group in models.items():
+            clean = {0: clean_readings(group)[0].correct} if clean_readings(group) else {}
+            doses: dict[str, dict[int, pd.Series]] = {}
+            for reading in (r for r in group if is_dose(r) and r.mode == mode):
                 doses.setdefault(str(reading.task["corruption"]), {})[int(reading.task["severity"])] = reading.correct
-        for name, by_severity in sorted(doses.items()):
-            found.setdefault(name, {})[model] = severity_curve({**clean, **by_severity})
-        mean = _mean_severity(list(doses.values()), clean)
-        if mean is not None:
-            found["mean"][model] = mean
-    kept = {name: curves for name, curves in found.items() if curves}
-    return kept if len(kept) > 1 else {}
+            for name in sorted(doses, key=benchmark_order):
+                found.setdefault(name, {})[model] = severity_curve({**clean, **doses[name]})
+            if common <= doses.keys():  # a mean over fewer corruptions is another number
+                mean = _mean_severity([doses[name] for name in sorted(common)], clean)
+                if mean is not None:
+                    found["mean"][model] = mean
+        suffix = f" ({mode})" if len(found_modes) > 1 or mode != "memory" else ""
+        kept.update({name + suffix: curves for name, curves in found.items() if curves})
+    # one corruption at one severity is a number, not a curve
+    return (
+        kept if len(kept) > 1 or any((c.x > 0).sum() > 1 for curves in kept.values() for c in curves.values()) else {}
+    )
+
+
+def benchmark_order(corruption: str) -> tuple[int, str]:
+    """The fifteen of ImageNet-C in the paper's order, its extras, then others by name."""
+    known = (*CORRUPTIONS, *EXTRAS)
+    return (known.index(corruption) if corruption in known else len(known)), corruption
+
+
+def filter_curves(models: Mapping[str, Sequence[Reading]]) -> dict[str, dict[str, Curve]]:
+    """Filter (``lowpass``, ``highpass``) → model → accuracy over the radius, where at least two were measured."""
+    found: dict[str, dict[str, Curve]] = {}
+    for model, group in models.items():
+        by_radius: dict[str, dict[int, pd.Series]] = {}
+        for reading in group:
+            if reading.kind == "filter" and reading.task.get("radius") is not None:
+                by_radius.setdefault(str(reading.task["filter"]), {})[int(reading.task["radius"])] = reading.correct
+        for name, doses in by_radius.items():
+            if len(doses) > 1:
+                found.setdefault(name, {})[model] = severity_curve(doses)
+    return found
 
 
 def _mean_severity(doses: Sequence[Mapping[int, pd.Series]], clean: Mapping[int, pd.Series]) -> Curve | None:

@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aresbench.metrics import Curve, Score
+from aresbench.metrics.baselines import UNORDERED, Line
 from aresbench.report import charts
 from aresbench.report.breakers import CLEAN, RESISTED, SEVERAL, Outcome, attack_name
 from aresbench.report.curves import Curves
 from aresbench.report.progress import AXES, Progress
 from aresbench.report.reading import NORM_NAMES, budget_label
+from aresbench.report.shifts import ShiftRow
 from aresbench.report.summary import Section
 from aresbench.report.words import interval
 
@@ -52,6 +54,7 @@ def section_figures(
     shelf = _Shelf(slug)
     groups = [_epsilon(section, shelf, norm, models) for norm in dict.fromkeys(c.norm for c in section.curves)]
     groups += [_severity(section, shelf, models)] if section.severity else []
+    groups += [_filters(section, shelf, models)] if section.filters else []
     for axis in AXES:
         if runs := _telling(section, axis):
             groups.append(_progress(shelf, axis, runs, models))
@@ -115,19 +118,91 @@ def _points(model: str, curve: Curve) -> Rows:
 def _severity(section: Section, shelf: _Shelf, models: Sequence[str]) -> View:
     figures: list[View] = []
     rows: Rows = []
-    for name, curves in section.severity.items():
+    any_mean = any(name.partition(" ")[0] == "mean" for name in section.severity)
+    for i, (name, curves) in enumerate(section.severity.items()):
+        corruption, _, mode = name.partition(" ")
         records = _placed(curves, "severity")
-        mean = name == "mean"
-        title = "Mean over corruptions" if mean else name.replace("_", " ")
+        mean, ordered = corruption == "mean", corruption not in UNORDERED
+        title = " ".join(filter(None, ("Mean over corruptions" if mean else corruption.replace("_", " "), mode)))
         height = charts.HEIGHT - 70 if mean else charts.SMALL
-        spec = charts.severity_chart(records, models, height, legend=mean or "mean" not in section.severity)
-        figures.append(shelf.figure(f"severity-{name}", title, spec, wide=mean))
-        rows += [{"corruption": name, **r} for r in records]
+        spec = charts.severity_chart(records, models, height, legend=mean or not any_mean, ordered=ordered)
+        caption = "" if ordered else "severities are not ordered by harm"
+        identity = f"severity-{corruption}" if not mode else f"severity-{corruption}-{i}"
+        figures.append(shelf.figure(identity, title, spec, caption, wide=mean))
+        rows += [{"corruption": corruption, "mode": mode.strip("()") or "memory", **r} for r in records]
     text = (
         "Accuracy as the dose of each corruption grows; severity 0 is the clean image. No adversary is at work here: "
         "these are accidents of weather, sensor and compression."
     )
     return _group("Accuracy against corruption", text, shelf.table("severity", rows), figures, small=True)
+
+
+def _filters(section: Section, shelf: _Shelf, models: Sequence[str]) -> View:
+    figures: list[View] = []
+    rows: Rows = []
+    for name, curves in section.filters.items():
+        records = _placed(curves, "radius")
+        title = {"lowpass": "Low frequencies alone", "highpass": "High frequencies alone"}.get(name, name)
+        figures.append(shelf.figure(f"filter-{name}", title, charts.filter_chart(records, name, models), wide=True))
+        rows += [{"filter": name, **r} for r in records]
+    text = (
+        "Accuracy on images of which only a part of the frequencies is left, cut off sharply at the radius: coarse "
+        "shapes below it, fine detail beyond it. Where a curve falls, the model needs what was just taken away."
+    )
+    return _group("Accuracy against frequency", text, shelf.table("filters", rows), figures)
+
+
+def shift_figures(rows: Sequence[ShiftRow], slug: str, models: Sequence[str]) -> tuple[list[View], dict[str, Any]]:
+    """A figure for each shift that some model has with its parent: the models among the lines of named baselines."""
+    shelf = _Shelf(slug)
+    figures: list[View] = []
+    for shift in dict.fromkeys(row.shift for row in rows):
+        here = [row for row in rows if row.shift == shift and row.before is not None]
+        if not here:
+            continue
+        points = [_shift_point(row, row.before) for row in here if row.before is not None]
+        known = {name: line for row in here for name, line in row.lines.items()}
+        grid = _grid([p["before"] for p in points], [line.lowest for line in known.values()])
+        lines = [record for name, line in known.items() for record in _line_records(name, line, grid)]
+        spec = charts.shift_chart(points, lines, _named(points, models), here[0].parent, shift)
+        banded = [name for name, line in known.items() if line.residual_sd is not None]
+        caption = f"bands: {', '.join(banded)}" if banded else "" if known else "no published baseline is known"
+        figures.append(shelf.figure(f"scatter-{len(figures)}", here[0].title, spec, caption))
+    return figures, shelf.specs
+
+
+def _named(points: Rows, models: Sequence[str]) -> list[str]:
+    """The page's models in their order, then those whose name says more here (its weights)."""
+    return list(dict.fromkeys([*models, *(p["model"] for p in points)]))
+
+
+def _shift_point(row: ShiftRow, before: Score) -> dict[str, Any]:
+    ends = {"before": before.value, "before_low": before.low, "before_high": before.high}
+    ends |= {"value": row.accuracy.value, "low": row.accuracy.low, "high": row.accuracy.high}
+    rounded = {name: round(value, 4) for name, value in ends.items()}
+    return {"model": row.model, **rounded, "n": row.accuracy.n, "interval": interval(row.accuracy)}
+
+
+def _grid(measured: Sequence[float], lowest: Sequence[float]) -> list[float]:
+    """Parent accuracies at which lines are drawn: from what was measured, or the baseline's models, to 95 %."""
+    low = max(0.02, min([*measured, *lowest]) - 0.05)
+    high = min(0.99, max([*measured, 0.9]) + 0.04)
+    return [round(low + (high - low) * k / 40, 4) for k in range(41)]
+
+
+def _line_records(name: str, line: Line, grid: Sequence[float]) -> Rows:
+    expected, band = line.expected(grid), line.band(grid)
+    ends: Any = band if band is not None else ([None] * len(grid), [None] * len(grid))
+    return [
+        {
+            "baseline": name,
+            "before": x,
+            "expected": round(float(y), 4),
+            "low": None if low is None else round(float(low), 4),
+            "high": None if high is None else round(float(high), 4),
+        }
+        for x, y, low, high in zip(grid, expected, *ends, strict=True)
+    ]
 
 
 def _progress(shelf: _Shelf, axis: str, runs: Sequence[Progress], models: Sequence[str]) -> View:

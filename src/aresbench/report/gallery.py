@@ -13,9 +13,11 @@ import pandas as pd
 from PIL import Image
 
 from aresbench.report.breakers import attack_name
+from aresbench.report.corruptions import doses, modes
 from aresbench.report.reading import Reading, budget_label
 
 PER_MODEL, CORRUPTED = 3, 2
+THUMB = 112  # pixels of a picture's longer side in the contact sheet
 TINY = 64  # pixels up to which a picture is kept exactly and shown as squares
 
 
@@ -36,6 +38,64 @@ class Triple:
     broken: bool
 
 
+@dataclass(frozen=True)
+class Sheet:
+    """One image through all corruptions measured: corruption → severity → picture, and the clean image."""
+
+    model: str
+    mode: str
+    image: str
+    truth: str
+    clean: str
+    severities: tuple[int, ...]
+    rows: Mapping[str, Mapping[int, tuple[str, str]]]
+    tiny: bool
+
+
+def contact_sheet(models: Mapping[str, Sequence[Reading]]) -> Sheet | None:
+    """The image that most corruption tasks of one model and mode show; ``None`` where there are fewer than three.
+
+    Corrupted images are the same for all models of one input size: one model's are enough.
+    """
+    found = [(model, mode, doses(group, mode)) for model, group in models.items() for mode in modes(group)]
+    model, mode, mine = max(found, key=lambda one: len(one[2]), default=("", "", {}))
+    shown: dict[str, dict[tuple[str, int], dict[str, Any]]] = {}
+    for dose, reading in mine.items():
+        for row in reading.cell.examples().to_dict("records"):
+            if isinstance(row["changed_png"], bytes):
+                shown.setdefault(str(row["id"]), {})[dose] = row
+    best = max(shown, key=lambda image: len(shown[image]), default="")
+    return _sheet(model, mode, best, shown[best], next(iter(mine.values()))) if best and len(shown[best]) > 2 else None
+
+
+def _sheet(
+    model: str, mode: str, image: str, shown: Mapping[tuple[str, int], Mapping[str, Any]], reading: Reading
+) -> Sheet:
+    classes = reading.about.get("classes") or ()
+    rows: dict[str, dict[int, tuple[str, str]]] = {}
+    for (corruption, severity), row in shown.items():
+        rows.setdefault(corruption, {})[severity] = _thumb(row["changed_png"]), class_name(row["prediction"], classes)
+    first = next(iter(shown.values()))
+    size = Image.open(io.BytesIO(first["clean_png"])).size
+    return Sheet(
+        model=model,
+        mode=mode,
+        image=image,
+        truth=class_name(first["label"], classes),
+        clean=_thumb(first["clean_png"]),
+        severities=tuple(sorted({severity for _, severity in shown})),
+        rows=rows,
+        tiny=max(size) <= TINY,
+    )
+
+
+def _thumb(png: bytes) -> str:
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    if max(picture.size) > TINY:
+        picture.thumbnail((THUMB, THUMB), Image.Resampling.LANCZOS)
+    return address(picture)
+
+
 def gallery(models: Mapping[str, Sequence[Reading]]) -> tuple[Triple, ...]:
     """A few pictures of every model: broken ones of each attack first, then corrupted ones.
 
@@ -44,7 +104,7 @@ def gallery(models: Mapping[str, Sequence[Reading]]) -> tuple[Triple, ...]:
     """
     found: list[Triple] = []
     for model, group in models.items():
-        clean = {r.dataset: r.images["prediction"] for r in group if r.kind == "clean"}
+        clean = {r.home: r.images["prediction"] for r in group if r.kind == "clean"}
         for kind, most in (("adversary", PER_MODEL), ("corruption", CORRUPTED)):
             rows = [(r, row) for r in group if r.kind == kind for row in r.cell.examples().to_dict("records")]
             rows = [(r, _told(r, row, clean)) for r, row in rows if isinstance(row["changed_png"], bytes)]
@@ -56,7 +116,7 @@ def _told(reading: Reading, row: dict[str, Any], clean: Mapping[str, pd.Series])
     """An example with the answers before and after: a corruption's row knows only the one after."""
     if reading.kind != "corruption":
         return row
-    known = clean.get(reading.dataset)
+    known = clean.get(reading.home)
     before = known.get(row["id"]) if known is not None else None
     return {**row, "prediction": before, "adv_prediction": row["prediction"]}
 

@@ -16,9 +16,10 @@ import vl_convert
 from markupsafe import Markup, escape
 
 from aresbench.core.errors import StoreError
-from aresbench.report.figures import section_figures
+from aresbench.report.derived_tables import calibration_table, heat_tables, shift_table
+from aresbench.report.figures import section_figures, shift_figures
 from aresbench.report.flags import Flag
-from aresbench.report.gallery import Triple, gallery
+from aresbench.report.gallery import Triple, contact_sheet, gallery
 from aresbench.report.page_tables import answer, cell_rows, headline, papers, provenance, task_table
 from aresbench.report.summary import Section, Summary, summarise
 from aresbench.report.words import CITATION, DEFINITIONS, TITLE, counted
@@ -57,6 +58,11 @@ def render(summary: Summary, command: str | None = None) -> str:
     figures: dict[str, Any] = {}
     tables: dict[str, list[dict[str, Any]]] = {}
     sections = [_section(s, summary.models, figures, tables) for s in summary.sections]
+    shifts, shift_data = shift_table(summary.shifts, summary.models)
+    if shifts is not None:
+        tables["shifts"] = shift_data
+        shifts["figures"], specs = shift_figures(summary.shifts, "shifts", summary.models)
+        figures.update(specs)
     tables["cells"], cells, protocols = cell_rows(summary)
     records = [record for reading in summary.readings for record in reading.cell.provenance()]
     commands = dict.fromkeys(_tidy(str(r["command"])) for r in records if r.get("command"))
@@ -67,6 +73,7 @@ def render(summary: Summary, command: str | None = None) -> str:
         "each image measured as it is and under every threat listed below. All numbers come from rows per image and "
         "carry their intervals.",
         sections=sections,
+        shifts=shifts,
         command=command or "\n".join(commands),
         provenance=provenance(records),
         cells=cells,
@@ -93,6 +100,11 @@ def _section(
     figures.update(specs)
     tables.update(data)
     head, tables[f"{slug}--models"] = headline(section, f"{slug}--models", models)
+    heat, heat_rows = heat_tables(section, slug)
+    sure, sure_rows = calibration_table(section, models)
+    for name, rows in (("heat", heat_rows), ("calibration", sure_rows)):
+        if rows:
+            tables[f"{slug}--{name}"] = rows
     tasks, tables[f"{slug}--tasks"] = task_table(section, f"{slug}--tasks")
     return {
         "slug": slug,
@@ -102,6 +114,9 @@ def _section(
         "notes": section.notes,
         "headline": head,
         "figures": groups,
+        "heat": heat,
+        "sheet": contact_sheet(section.models),
+        "calibration": sure,
         "gallery": [_triple(t) for t in gallery(section.models)],
         "flags": [_flag(f) for f in section.flags],
         "tasks": tasks,
@@ -146,7 +161,7 @@ def _flag(flag: Flag) -> dict[str, Any]:
 def _slug(title: str, taken: set[str]) -> str:
     base = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") or "dataset"
     slug, count = base, 2
-    while slug in taken or slug in ("reproduce", "definitions", "cells", "main"):
+    while slug in taken or slug in ("reproduce", "definitions", "cells", "main", "shifts"):
         slug, count = f"{base}-{count}", count + 1
     return slug
 

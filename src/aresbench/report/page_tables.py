@@ -24,7 +24,7 @@ def score_view(score: Score | None) -> View | None:
     """A score for the template's cell: texts, and where the whisker of a share lies (in percent of the box)."""
     if score is None or score.missing:
         return None
-    share = score.unit == "%"
+    share = score.unit == "%" and score.low >= 0 and score.high <= 1  # a mean corruption error may exceed one
     return {
         "value": number(score.value, score.unit, score.n),
         "low": interval(score).partition("–")[0],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -57,8 +58,47 @@ class Reading:
         return rows if self.ids is None else rows[rows["id"].isin(self.ids)]
 
     @property
+    def about(self) -> Mapping[str, Any]:
+        """What was recorded of the dataset: title, classes, parent, class rule, corruption of published files."""
+        found: Mapping[str, Any] = self.description.get("dataset", {})
+        return found
+
+    @property
+    def published(self) -> tuple[str, int] | None:
+        """Corruption and severity that the dataset's files already bear, as those of ImageNet-C do."""
+        found = self.about.get("corruption")
+        return (str(found[0]), int(found[1])) if found else None
+
+    @cached_property
     def task(self) -> Mapping[str, Any]:
-        return self.description.get("task", {})
+        """What was asked; a corruption that published files bear is a part of it."""
+        task: Mapping[str, Any] = self.description.get("task", {})
+        if self.published is None:
+            return task
+        name, severity = self.published
+        plain = task.get("kind", "clean") == "clean"
+        files = f"files of {self.dataset.partition('/')[0]}"
+        return {
+            **task,
+            "kind": "corruption" if plain else task["kind"],
+            "corruption": " + ".join(filter(None, (name, task.get("corruption")))),
+            "severity": severity if plain else None,
+            "mode": files,
+            "name": f"{name} {severity} ({files})" if plain else f"{task.get('name')} on {name} {severity} ({files})",
+        }
+
+    @property
+    def mode(self) -> str:
+        """A corruption's protocol: ``memory``, ``disk``, ``imagecorruptions``, ``files of imagenet-c``; or none."""
+        return str(self.task.get("mode") or "memory") if self.task.get("corruption") else ""
+
+    @property
+    def home(self) -> str:
+        """The dataset whose tables the cell belongs to: of published corrupted files the one they were made from."""
+        parent = self.about.get("parent")
+        if self.published is None or not parent:
+            return self.dataset
+        return str(parent) + part_of(self.dataset)
 
     @property
     def kind(self) -> str:
@@ -158,6 +198,12 @@ class Reading:
         return int(self.attempts["backwards"].sum()) + self.probes["backwards"]
 
 
+def part_of(dataset: str) -> str:
+    """``-part-1a2b3c4d`` of a dataset that is there in part only; such parts have their parents' images."""
+    found = re.search(r"-part-[0-9a-f]{8}$", dataset)
+    return found.group() if found else ""
+
+
 def budget_label(norm: str, eps: str) -> str:
     """``L∞ 4/255``."""
     return f"{NORM_NAMES.get(norm, norm)} {eps}"
@@ -192,7 +238,8 @@ def protocol_name(cell: Cell | Reading) -> str:
 def question(cell: Cell | Reading) -> dict[str, str]:
     """The part of :func:`fields` that all tasks of one table must share: dataset, seed, class rule."""
     shared = ("dataset", "seed", "protocol.")
-    return {k: v for k, v in fields(cell).items() if k.startswith(shared) and not k.endswith(".mode")}
+    asked = {k: v for k, v in fields(cell).items() if k.startswith(shared) and not k.endswith(".mode")}
+    return {**asked, "dataset": (cell if isinstance(cell, Reading) else Reading(cell)).home}
 
 
 def differences(a: Mapping[str, str], b: Mapping[str, str]) -> dict[str, tuple[str, str]]:
@@ -221,10 +268,12 @@ def read(cells: Iterable[Cell | Reading]) -> list[Reading]:
     return sorted(found.values(), key=_place)
 
 
-def _place(reading: Reading) -> tuple[str, int, str, int, str]:
+def _place(reading: Reading) -> tuple[str, int, str, str, int, str]:
     task = reading.task
     kind = KINDS.index(reading.kind) if reading.kind in KINDS else len(KINDS)
-    return reading.dataset, kind, str(task.get("corruption") or ""), int(task.get("severity") or 0), reading.name
+    dose = int(task.get("severity") or task.get("radius") or 0)
+    changed = str(task.get("corruption") or task.get("filter") or "")
+    return reading.home, kind, reading.mode, changed, dose, reading.name
 
 
 def common_ids(readings: Sequence[Reading]) -> pd.Index:

@@ -25,9 +25,19 @@ from aresbench.metrics import (
     union_accuracy,
 )
 from aresbench.metrics.budgets import as_float
-from aresbench.metrics.resample import bootstrap_mean
+from aresbench.report import corruptions
 from aresbench.report.breakers import Outcome, outcomes
-from aresbench.report.curves import Curves, clean_readings, epsilon_curves, is_ladder, norms, rungs_of, severity_curves
+from aresbench.report.corruptions import HeatMap
+from aresbench.report.curves import (
+    Curves,
+    clean_readings,
+    epsilon_curves,
+    filter_curves,
+    is_ladder,
+    norms,
+    rungs_of,
+    severity_curves,
+)
 from aresbench.report.flags import Flag, collect_flags, flag_names
 from aresbench.report.progress import Progress, progress
 from aresbench.report.reading import (
@@ -43,6 +53,7 @@ from aresbench.report.reading import (
     question,
     read,
 )
+from aresbench.report.shifts import ShiftRow, shift_rows
 from aresbench.store import Cell
 
 
@@ -94,6 +105,8 @@ class Section:
     tasks: tuple[TaskRow, ...]
     curves: tuple[Curves, ...]
     severity: Mapping[str, Mapping[str, Curve]]
+    heat: tuple[HeatMap, ...]
+    filters: Mapping[str, Mapping[str, Curve]]
     progress: tuple[Progress, ...]
     broke: tuple[Outcome, ...]
     flags: tuple[Flag, ...]
@@ -107,6 +120,7 @@ class Summary:
     sections: tuple[Section, ...]
     models: tuple[str, ...]
     readings: tuple[Reading, ...]
+    shifts: tuple[ShiftRow, ...]
 
 
 def summarise(cells: Iterable[Cell | Reading]) -> Summary:
@@ -128,20 +142,25 @@ def summarise(cells: Iterable[Cell | Reading]) -> Summary:
     sections = []
     for group in groups.values():
         asked = question(group[0])
-        other = differences(first_of.setdefault(group[0].dataset, asked), asked)
+        other = differences(first_of.setdefault(group[0].home, asked), asked)
         suffix = ", ".join(f"{name.split('.')[-1]} = {mine}" for name, (_, mine) in other.items())
         sections.append(_section(group, asked, suffix))
     models = dict.fromkeys(row.model for section in sections for row in section.rows)
-    return Summary(tuple(sections), tuple(models), tuple(readings))
+    return Summary(tuple(sections), tuple(models), tuple(readings), shift_rows(readings))
 
 
 def label_models(readings: Sequence[Reading]) -> dict[str, tuple[Reading, ...]]:
     """Readings by model; one name with other weights or other preprocessing is another model, and says so."""
     variants: dict[str, dict[tuple[str, ...], list[Reading]]] = {}
-    for reading in readings:
-        bound = {k: v for k, v in fields(reading, of_the_model=True).items() if _bound(k) and "preprocessing" in k}
+    # Published corrupted files may be read without any resize: the same model, in the protocol of those files.
+    for reading in sorted(readings, key=lambda r: r.published is not None):
+        brought = fields(reading, of_the_model=True) if reading.published is None else {}
+        bound = {k: v for k, v in brought.items() if _bound(k) and "preprocessing" in k}
         identity = (reading.fingerprint, *(f"{k.split('.')[-1]}={v}" for k, v in sorted(bound.items())))
-        variants.setdefault(reading.model, {}).setdefault(identity, []).append(reading)
+        known = variants.setdefault(reading.model, {})
+        if reading.published is not None:
+            identity = next((found for found in known if found[0] == reading.fingerprint), identity)
+        known.setdefault(identity, []).append(reading)
     labelled: dict[str, tuple[Reading, ...]] = {}
     for name, found in variants.items():
         shared = set.intersection(*(set(identity) for identity in found))
@@ -157,15 +176,15 @@ def _bound(name: str) -> bool:
 
 def _section(readings: list[Reading], asked: Mapping[str, str], suffix: str) -> Section:
     models = label_models(readings)
-    about = readings[0].description.get("dataset", {})
-    title = str(about.get("title") or readings[0].dataset)
-    columns = _columns(readings)
+    about = readings[0].about
+    title = str(about.get("title") or readings[0].home)
+    columns = _columns(readings, models)
     rows = [_row(name, group, columns, readings) for name, group in models.items()]
     rows.sort(key=_rank, reverse=True)
     models = {row.model: models[row.model] for row in rows}
     return Section(
         title=f"{title} ({suffix})" if suffix else title,
-        dataset=readings[0].dataset,
+        dataset=readings[0].home,
         about=about,
         question=asked,
         models=models,
@@ -174,6 +193,8 @@ def _section(readings: list[Reading], asked: Mapping[str, str], suffix: str) -> 
         tasks=(*_tasks(models), *_unions(readings, rows)),
         curves=epsilon_curves(models),
         severity=severity_curves(models),
+        heat=corruptions.heat_maps(models),
+        filters=filter_curves(models),
         progress=progress(models),
         broke=outcomes(models),
         flags=collect_flags(models),
@@ -200,7 +221,7 @@ def union_label(budgets: Iterable[tuple[str, str]]) -> str:
     return " ∪ ".join(budget_label(norm, eps) for norm, eps in budgets)
 
 
-def _columns(readings: list[Reading]) -> tuple[Column, ...]:
+def _columns(readings: list[Reading], models: Mapping[str, Sequence[Reading]]) -> tuple[Column, ...]:
     columns = [Column("clean", "Clean", "share of images that are right without any attack or corruption")]
     columns += [
         Column(f"robust {norm} {eps}", budget_label(norm, eps), "share right on the clean image and under every attack")
@@ -212,10 +233,7 @@ def _columns(readings: list[Reading]) -> tuple[Column, ...]:
         )
         for budgets in unions(readings)
     ]
-    corruptions = {(r.task["corruption"], r.task.get("severity")) for r in readings if r.kind == "corruption"}
-    if corruptions:
-        hint = f"accuracy over {len(corruptions)} corruptions and severities, each counting the same"
-        columns.append(Column("corruptions", "Corruptions", hint))
+    columns += [Column(*facts) for facts in corruptions.columns(models)]
     for norm in norms(r.norm for r in readings if is_ladder(r)):
         hint = "area under the accuracy curve over its range of budgets: the mean accuracy under attack"
         columns.append(Column(f"area {norm}", f"Area {budget_label(norm, '').strip()}", hint))
@@ -234,10 +252,10 @@ def _row(model: str, group: Sequence[Reading], columns: Sequence[Column], sectio
             score, used = robust_at(group, rest[0], rest[1])
         elif kind == "union":
             score, used = union_at(group, list(zip(rest[::2], rest[1::2], strict=True)))
-        elif kind == "corruptions":
-            score, used, why[column.key] = _corruptions(group, section)
-        else:
+        elif kind == "area":
             score, used, why[column.key] = _area(group, section, rest[0])
+        else:
+            score, used, why[column.key] = corruptions.score(column.key, group, section)
         scores[column.key] = score.with_flags(flag_names(used)) if score else None
         if score is None:
             why.setdefault(column.key, "not measured")
@@ -277,19 +295,6 @@ def _unions(readings: Sequence[Reading], rows: Sequence[Row]) -> list[TaskRow]:
         scores = {row.model: score for row in rows if (score := row.scores[key]) is not None}
         found[f"accuracy under {union_label(budgets)}"] = scores
     return [TaskRow("all norms together", "adversary", found)] if found else []
-
-
-def _corruptions(group: Sequence[Reading], section: Sequence[Reading]) -> tuple[Score | None, list[Reading], str]:
-    wanted = {(r.task["corruption"], r.task.get("severity")) for r in section if r.kind == "corruption"}
-    mine = {(r.task["corruption"], r.task.get("severity")): r for r in group if r.kind == "corruption"}
-    if mine.keys() != wanted:  # means over other sets of corruptions are no answer to the same question
-        return None, [], f"{len(mine)} of {len(wanted)} corruption tasks measured"
-    used = list(mine.values())
-    ids = common_ids(used)
-    if not len(ids):
-        return None, [], "the corruption tasks share no image"
-    share = pd.concat([r.correct.reindex(ids) for r in used], axis=1).astype(float).mean(axis=1)
-    return bootstrap_mean(share.to_numpy(), (0.0, 1.0)), used, ""
 
 
 def _area(group: Sequence[Reading], section: Sequence[Reading], norm: str) -> tuple[Score | None, list[Reading], str]:
@@ -378,6 +383,16 @@ def _notes(models: Mapping[str, Sequence[Reading]]) -> tuple[str, ...]:
             "Not every cell has the same number of images (a run may still be going on); "
             "`aresbench compare` pairs two models on the images that both have."
         )
+    if len(told := corruptions.modes(r for group in models.values() for r in group)) > 1:
+        notes.append(
+            f"Corruptions were measured in the modes {' and '.join(told)}: different protocols, and no number here is "
+            "a mean over two of them."
+        )
+    sizes = {size for group in models.values() for r in group if (size := corruptions.parameter_set(r))}
+    if len(sizes) > 1:
+        notes.append(
+            f"Corruptions take their doses from the size of a model's input; here those for {_sizes(sizes)} pixels."
+        )
     attacks = {
         tuple(sorted({a for r in group if r.plain_adversary for a in r.task.get("attacks", ())}))
         for group in models.values()
@@ -387,6 +402,10 @@ def _notes(models: Mapping[str, Sequence[Reading]]) -> tuple[str, ...]:
             "Not every model was attacked by the same attacks: the worst case over fewer attacks is a kinder one."
         )
     return tuple(notes)
+
+
+def _sizes(sizes: Iterable[int]) -> str:
+    return " and ".join(map(str, sorted(sizes)))
 
 
 def frame(cells: Iterable[Cell | Reading]) -> pd.DataFrame:

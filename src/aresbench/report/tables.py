@@ -13,7 +13,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from aresbench.report.compare import Comparison, Pair
+from aresbench.report.compare import Comparison
+from aresbench.report.pairs import Pair
 from aresbench.report.reading import Reading, read
 from aresbench.report.summary import Row, Section, Summary, main_measures, summarise
 from aresbench.report.words import MISSING, interval, number, plain

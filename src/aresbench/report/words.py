@@ -65,6 +65,34 @@ DEFINITIONS = (
         "mean over corruptions counts every corruption and severity the same.",
     ),
     (
+        "Mode of a corruption",
+        "memory: the picture at the model's size, corrupted, rounded to 8 bits. disk: the same, saved as JPEG, as "
+        "ImageNet-C was made. imagecorruptions: that package's variants. Files of a published set: the pictures "
+        "themselves. They are different protocols with different numbers.",
+    ),
+    (
+        "mCE, relative mCE ↓",
+        "Mean corruption error: a model's errors on each of the fifteen corruptions of ImageNet-C, summed over the "
+        "five severities and divided by AlexNet's, then averaged; 100 % is as bad as AlexNet, lower is better. "
+        "Relative: how much errors grow from the clean images, over AlexNet's growth. AlexNet's errors on all 50,000 "
+        "published images (alexnet-50k) and on RobustBench's 5,000 are different baselines.",
+    ),
+    (
+        "Natural shift, drop",
+        "Photographs of the same classes gathered elsewhere or otherwise. The drop is the accuracy on the parent "
+        "dataset less that on the shift, under one class rule.",
+    ),
+    (
+        "Effective robustness, baseline",
+        "Accuracy on the shift less what ordinary models of the same accuracy on the parent reach, by a named line "
+        "through many models. Within the scatter of those models (the band) it is no finding.",
+    ),
+    (
+        "ECE, RMS calibration error, AURRA",
+        "Is a model right as often as it is sure? ECE ↓ and RMS ↓ are gaps between confidence and accuracy; chance "
+        "alone makes them larger on few images. AURRA is the mean accuracy when the surest images are answered first.",
+    ),
+    (
         "95 % interval, n",
         "What the number could be for other images of the same kind: Wilson's interval for shares, resampling of "
         "images for means and areas. n is the number of images. It says nothing about attacks that were not tried. The "
@@ -106,6 +134,13 @@ def interval(score: Score) -> str:
         return MISSING
     low, high = (number(v, score.unit, score.n) for v in (score.low, score.high))
     return f"{low.removesuffix(score.unit).rstrip()}–{high}"
+
+
+def points(score: Score) -> tuple[str, str]:
+    """A difference of shares in percentage points, and its interval: ``+3.2``, ``+1.0 … +5.4``."""
+    digits = 1 if score.n >= 100 else 0
+    value, low, high = (f"{100 * v:+.{digits}f}" for v in (score.value, score.low, score.high))
+    return value, f"{low} … {high}"
 
 
 def plain(score: Score | None) -> str:
