@@ -145,21 +145,23 @@ def poisson_levels(x: Tensor, photons: int, uniform: Tensor) -> Tensor:
         [N,3,H,W] int16.
     """
     cells, bounds, level_of = _tables(photons, x.device)
-    grey = (x * 255).round_()
-    draw = (uniform * 2.0**_DRAW_BITS).long()
-    row = grey.long()
-    levels = cells[(row << _CELL_BITS) | (draw >> (_DRAW_BITS - _CELL_BITS))]
+    values, numbers = x.reshape(-1), uniform.reshape(-1)
+    grey = (values * 255).round_()
+    row, draw = grey.long(), (numbers * 2.0**_DRAW_BITS).long()
+    levels = cells.index_select(0, (row << _CELL_BITS) | (draw >> (_DRAW_BITS - _CELL_BITS)))
 
-    several = (levels == _SEVERAL).nonzero(as_tuple=True)
+    several = (levels == _SEVERAL).nonzero().squeeze(1)
     rows = row[several]
     passed = torch.searchsorted(bounds, (rows << _DRAW_BITS) + draw[several], right=True)
     levels[several] = level_of[passed - rows * photons]
 
-    between = (grey / 255 != x).nonzero(as_tuple=True)
-    if len(between[0]):
-        chances = _distribution(x[between] * photons, photons)
-        levels[between] = level_of[sum((uniform[between] >= chance).long() for chance in chances)]
-    return levels
+    between = (grey.div_(255) != values).nonzero().squeeze(1)
+    if len(between):
+        counts = sum(
+            (numbers[between] >= chance).long() for chance in _distribution(values[between] * photons, photons)
+        )
+        levels[between] = level_of[counts]
+    return levels.view_as(x)
 
 
 def _distribution(mean: Tensor, counts: int) -> Iterator[Tensor]:
