@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from aresbench.corruptions.base import Corruption, floor_levels, widen
@@ -67,20 +68,18 @@ def origins(shift: Tensor, reach: int, height: int, width: int) -> Tensor:
     Returns:
         [N, height·width] int64: the place, row by row, from which each pixel's value comes.
     """
-    images, _, rows, columns, _ = shift.shape
-    origin = torch.arange(height * width, device=shift.device).expand(images, -1)
-    here = torch.arange(rows * columns, device=shift.device)
-    row, column = here // columns + reach + 1, here % columns + reach + 1
-    place = row * width + column
-    for dx, dy in shift.flip(2, 3).flatten(2, 3).permute(1, 3, 0, 2).unbind():
-        # Overwritten before: later in the picture, but within the rows and columns of the pass.
-        earlier = (dy * width + dx > 0) & (row + dy <= height - reach) & (column + dx <= width - reach)
-        earlier &= column + dx > reach
-        pointer = torch.where(earlier, here + dy * columns + dx, here)
+    here = torch.arange(height * width, device=shift.device)
+    origin = here.expand(len(shift), -1)
+    if not shift.numel():
+        return origin
+    steps = (shift[..., 1] * width + shift[..., 0]).flip(2, 3)  # from the first pixel to the last
+    margins = (reach + 1, reach - 1) * 2
+    moves = F.pad(torch.ones_like(steps[0, 0], dtype=torch.bool), margins).flatten().expand(len(shift), -1)
+    for step in F.pad(steps, margins).flatten(2).unbind(1):
+        target = here + step
+        overwritten = (step > 0) & moves.gather(1, target)
+        pointer = torch.where(overwritten, target, here)
         while not torch.equal(further := pointer.gather(1, pointer), pointer):
             pointer = further
-        taken = (place + dy * width + dx).gather(1, pointer)
-        moved = origin.clone()
-        moved[:, place] = origin.gather(1, taken)
-        origin = moved
+        origin = origin.gather(1, target.gather(1, pointer))
     return origin
