@@ -94,7 +94,7 @@ def _is_dataset(thing: str) -> bool:
 
 def _data_for(model: Classifier) -> Dataset:
     from aresbench.data.load import load_dataset
-    from aresbench.engine.plan import class_map_for
+    from aresbench.engine.class_rule import class_map_for
 
     for name in SMALL:
         data = load_dataset(name)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from aresbench.core.errors import DataError
 from aresbench.core.flag import LEVELS, Flag
 from aresbench.data.base import Dataset, load_images
-from aresbench.engine.plan import class_map_for, output_names
+from aresbench.engine.class_rule import class_map_for, output_names
 from aresbench.engine.prepare import OwnRandomState, Prepared, prepared
 from aresbench.metrics import wilson
 from aresbench.models.classifier import Classifier

@@ -14,7 +14,7 @@ from torch import nn
 from aresbench.attacks.base import Attack
 from aresbench.core import threat as threats
 from aresbench.core.budget import format_fraction
-from aresbench.core.classes import Classes, ClassMap, match_classes
+from aresbench.core.classes import ClassMap
 from aresbench.core.errors import AresError, DataError, ModelError, SpecError
 from aresbench.core.preprocessing import Preprocessing
 from aresbench.core.suite import Suite, Task, load_suite
@@ -22,9 +22,10 @@ from aresbench.core.threat import Adversary
 from aresbench.corruptions.change import Change
 from aresbench.corruptions.load import make_corruption, make_filter
 from aresbench.data.base import Dataset
-from aresbench.data.licence import NotCommercial, refuse_unless_commercial
-from aresbench.data.load import load_dataset
+from aresbench.data.licence import NotCommercial
 from aresbench.engine.adversary import arm
+from aresbench.engine.class_rule import class_map_for, output_names
+from aresbench.engine.shelf import Shelf
 from aresbench.models.classifier import Classifier
 from aresbench.models.load import load_model
 from aresbench.store import Cell, Store
@@ -157,7 +158,7 @@ def make_plan(
     if not models:
         raise SpecError("no model is named", "give one, e.g. timm:resnet50.a1_in1k, or see `aresbench list models`")
     one = len({task.dataset for task in tasks}) == 1
-    shelf = _Shelf(data, root, n, balanced, only=one, commercial=commercial)
+    shelf = Shelf(data, root, n, balanced, only=one, commercial=commercial)
     plan = Plan()
     for entry in models:
         if isinstance(entry, str):
@@ -179,56 +180,8 @@ def make_plan(
     return plan
 
 
-class _Shelf:
-    """Datasets and surrogates by spec, each loaded once."""
-
-    def __init__(
-        self,
-        data: str | Dataset | None,
-        root: str | Path | None,
-        n: int | None,
-        balanced: bool,
-        only: bool,
-        commercial: bool,
-    ) -> None:
-        self.root, self.n, self.balanced, self.commercial = root, n, balanced, commercial
-        self.override = load_dataset(data, root) if isinstance(data, str) else data
-        if self.override is not None and commercial:
-            refuse_unless_commercial(self.override)
-        self.only = only or self.override is not None
-        self._whole: dict[str, Dataset] = {}
-        self._surrogates: dict[str, Classifier] = {}
-
-    def task_data(self, task: Task) -> Dataset:
-        """The task's own dataset, whole."""
-        if task.dataset not in self._whole:
-            root = None if self.override is not None else self.root
-            self._whole[task.dataset] = load_dataset(task.dataset, root)
-        if self.commercial:
-            refuse_unless_commercial(self._whole[task.dataset])
-        return self._whole[task.dataset]
-
-    def surrogate(self, spec: str) -> Classifier:
-        """A model that transfers search on; many tasks may name the same one."""
-        if spec not in self._surrogates:
-            self._surrogates[spec] = load_model(spec).eval()
-        return self._surrogates[spec]
-
-    def cut(self, whole: Dataset, n: int | None) -> Dataset:
-        """The images asked for, in published order; the user's n never extends a task's own.
-
-        Of several datasets, one that is smaller than the user's n gives what it has; the table shows each n.
-        """
-        sizes = [size for size in (n, self.n) if size is not None]
-        if not sizes:
-            return whole
-        if self.n is not None and self.n > len(whole) and n is None and self.only:
-            raise DataError(f"{whole.name} has {len(whole)} images, {self.n} were asked for", "choose a smaller n")
-        return whole.take(min(*sizes, len(whole)), self.balanced)
-
-
 def _plan_model(
-    plan: Plan, model: Classifier, tasks: list[Task], suite: Suite | None, shelf: _Shelf, store: Store, seed: int
+    plan: Plan, model: Classifier, tasks: list[Task], suite: Suite | None, shelf: Shelf, store: Store, seed: int
 ) -> None:
     refusals: list[AresError] = []
     before = len(plan.cells)
@@ -251,7 +204,7 @@ def _plan_model(
         raise ModelError(f"no task suits {model.name}: {refusals[0].problem}", refusals[0].remedy)
 
 
-def _for_these_data(model: Classifier, tasks: list[Task], shelf: _Shelf, data: Dataset) -> list[Task]:
+def _for_these_data(model: Classifier, tasks: list[Task], shelf: Shelf, data: Dataset) -> list[Task]:
     """The threats of one of the suite's datasets, put to other data.
 
     Those of the suite's dataset of the same name, else of the first one whose classes the model knows, else
@@ -272,33 +225,6 @@ def _for_these_data(model: Classifier, tasks: list[Task], shelf: _Shelf, data: D
     return [replace(task, dataset=data.name) for task in tasks if task.dataset == chosen]
 
 
-def class_map_for(model: Classifier, data: Dataset) -> ClassMap:
-    """Match a model's outputs to a dataset's labels, by name wherever there are names.
-
-    A model that names no classes is matched by index alone where the data follow a public order of classes
-    (ImageNet's, CIFAR-10's, that of the digits …) and the number of outputs agrees. Where the dataset's rule
-    is ``subset``, the model's other outputs take no part.
-
-    Raises:
-        DataError: they cannot be matched.
-    """
-    subset = data.class_rule == "subset"
-    if model.classes is not None:
-        return match_classes(data.classes, model.classes, subset=subset)
-    if data.standard is not None and model.num_classes in (None, len(data.standard)):
-        found = match_classes(data.classes, data.standard, subset=subset)
-        return found if found.outputs else replace(found, rule="index")
-    if data.standard is not None:
-        raise DataError(
-            f"{model.name} has {model.num_classes} outputs, the order of {data.name} has {len(data.standard)} classes",
-            "name the model's classes, so that they can be matched",
-        )
-    raise DataError(
-        f"{model.name} does not say what its outputs mean, and the folder order of {data.name} proves nothing",
-        "name its classes: Classifier(module, classes=[…])",
-    )
-
-
 def _plan_cell(
     model: Classifier,
     fingerprint: str,
@@ -308,7 +234,7 @@ def _plan_cell(
     class_map: ClassMap,
     store: Store,
     seed: int,
-    shelf: _Shelf,
+    shelf: Shelf,
 ) -> Planned:
     threat = task.threat
     changes = tuple(map(_change, threat.changes))
@@ -414,7 +340,7 @@ def _named(changes: Sequence[threats.Corruption | threats.Filter]) -> dict[str, 
 
 
 def _surrogates(
-    specs: Sequence[str], data: Dataset, class_map: ClassMap, shelf: _Shelf
+    specs: Sequence[str], data: Dataset, class_map: ClassMap, shelf: Shelf
 ) -> dict[str, tuple[Classifier, ClassMap]]:
     """The models a transfer searches on, which must answer the dataset's labels in the target's own order.
 
@@ -432,17 +358,3 @@ def _surrogates(
             )
         found[spec] = (model, own)
     return found
-
-
-def output_names(model: Classifier, data: Dataset, class_map: ClassMap) -> list[str]:
-    """The class behind each logit after the class map; stored labels and predictions point into this list."""
-    names = _whole_classes(model, data).names
-    if not class_map.outputs:
-        return list(names)
-    own = dict(zip(class_map.target, data.classes.names, strict=True)) if data.classes.members else {}
-    return [own.get(k) or names[group[0]] for k, group in enumerate(class_map.outputs)]
-
-
-def _whole_classes(model: Classifier, data: Dataset) -> Classes:
-    """What each of the model's outputs means: by its own names, or in the public order that the data follow."""
-    return model.classes or data.standard or data.classes
