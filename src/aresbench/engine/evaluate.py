@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import PIL
 import torch
 
 from aresbench import __version__
@@ -209,6 +210,7 @@ def provenance(device: torch.device, began: float) -> dict[str, Any]:
     return {
         "aresbench": __version__,
         "torch": torch.__version__,
+        "pillow": PIL.__version__,  # its resizing has changed by a level between versions
         "python": platform.python_version(),
         "platform": platform.platform(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
