@@ -159,6 +159,10 @@ def test_datasets_are_taken_apart():
     assert len(parse_datasets("imagenet-c(corruption=imagenet-c, severity=[1, 3])")) == 30
     assert parse_datasets("digits(split=train)") == ["digits(split=train)"]
     assert parse_datasets("folder:/a (b, c)") == ["folder:/a (b, c)"]
+    assert parse_datasets("imagenet-c(corruption=fog, severity=[1, 3]):/data (c)") == [
+        f"imagenet-c(corruption=fog, severity={severity}):/data (c)" for severity in (1, 3)
+    ]
+    assert parse_datasets("folder:/a(b):c") == ["folder:/a(b):c"]
 
 
 def test_one_threat_is_not_several():

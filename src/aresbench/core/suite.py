@@ -63,7 +63,8 @@ def parse_datasets(text: str) -> list[str]:
     ``imagenet-c(corruption=[fog, snow], severity=all)`` is ten datasets, ``corruption=imagenet-c`` stands for the
     fifteen corruptions of that benchmark. Any other text stands for itself.
     """
-    call = parse_call(text)
+    body, bracket, path = text.strip().partition("):")  # name(settings):/path
+    call = parse_call(body + ")" if bracket else text)
     if not {"corruption", "severity"} & set(call.kwargs):
         return [text]
     many = {"corruption": benchmark, "severity": lambda value: SEVERITIES if value == "all" else ()}
@@ -71,7 +72,8 @@ def parse_datasets(text: str) -> list[str]:
         [f"{key}={one}" for one in (key in many and many[key](value)) or unlisted(value)]
         for key, value in call.kwargs.items()
     ]
-    return [f"{call.name}({', '.join([*call.args, *chosen])})" for chosen in product(*options)]
+    where = f":{path}" if bracket else ""
+    return [f"{call.name}({', '.join([*call.args, *chosen])}){where}" for chosen in product(*options)]
 
 
 @dataclass(frozen=True)
