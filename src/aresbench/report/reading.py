@@ -280,7 +280,9 @@ def common_ids(readings: Sequence[Reading]) -> pd.Index:
     """Ids of the images that every one of these cells has, in published order."""
     ids = readings[0].images.index
     for reading in readings[1:]:
-        ids = ids[ids.isin(reading.images.index)]
+        other = reading.images.index
+        if not ids.equals(other):  # the usual case is quick: every cell has the same images
+            ids = ids[ids.isin(other)]
     return ids
 
 
