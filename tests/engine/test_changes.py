@@ -115,3 +115,33 @@ def test_a_model_is_made_ready_once_a_cell(tmp_path, monkeypatch):
     results = ab.evaluate("samples:digits-plain", ab.tasks("digits", "clean"), n=100, store=tmp_path, doctor=False)
     assert len(results.images()) == 100
     assert len(opened) == 1
+
+
+def test_what_a_corruption_lacks_is_said_before_the_run(setting, tmp_path, monkeypatch):
+    model, *_ = setting
+    monkeypatch.setattr("aresbench.corruptions.frost.PACKAGE", "no_such_textures")
+    tasks = ab.tasks("digits", "corruption([frost, fog], [1, 2])")
+    results = ab.evaluate(model, tasks, n=8, store=tmp_path, doctor=False)
+    assert results.tasks == ["fog 1", "fog 2"]
+    (skipped,) = results.skipped
+    assert not skipped.failed
+    assert skipped.task.name == "frost 1" and "aresbench[frost]" in skipped.reason
+
+
+def test_a_suite_tells_of_data_that_are_missing_even_to_its_own_models(tmp_path):
+    text = f"""
+    models = ["samples:digits-plain"]
+    [[tasks]]
+    data = "digits"
+    threats = ["clean"]
+    [[tasks]]
+    data = "samples"
+    threats = ["clean"]
+    [[tasks]]
+    data = "imagenet:{tmp_path}/nowhere"
+    threats = ["clean"]
+    """
+    suite = tmp_path / "mine.toml"
+    suite.write_text(text)
+    results = ab.evaluate(None, str(suite), n=8, store=tmp_path / "runs", doctor=False)
+    assert [s.task.dataset for s in results.skipped] == [f"imagenet:{tmp_path}/nowhere"]

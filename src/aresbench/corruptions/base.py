@@ -23,6 +23,7 @@ from aresbench.core.errors import DataError, SpecError, did_you_mean
 from aresbench.corruptions.change import Change
 from aresbench.corruptions.parameters import Doses, nearest_set
 from aresbench.ops.jpeg import through_jpeg
+from aresbench.ops.memory import keep_freed_memory
 from aresbench.ops.random import Streams
 
 # Three protocols with three different numbers; see docs/explanation/corruption-modes.md.
@@ -151,6 +152,8 @@ class Corruption(Change, ABC):
     @torch.no_grad()
     def _run(self, x: Tensor, draws_of: Callable[[slice], Mapping[str, Tensor]]) -> Tensor:
         check_images(x)
+        if x.device.type == "cpu":
+            keep_freed_memory()
         result = torch.empty_like(x, requires_grad=False, memory_format=torch.contiguous_format)
         for part in _parts(x):
             levels = self.levels(x[part], draws_of(part))

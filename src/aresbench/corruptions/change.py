@@ -26,6 +26,13 @@ class Change(ABC):
     def describe(self, height: int | None = None, width: int | None = None) -> dict[str, object]:
         """The record that goes into a cell's key; with an image size also what it selects."""
 
+    def require(self, height: int | None = None, width: int | None = None) -> None:  # noqa: B027  # most need nothing
+        """Say before a run, and not in its middle, what this change lacks for images of this size.
+
+        Raises:
+            DataError: something is not installed, or images of this size cannot be changed.
+        """
+
     @abstractmethod
     def __call__(self, x: Tensor, streams: Streams) -> Tensor:
         """Change images [N,3,H,W] in [0,1], each with the draws of its own stream; same shape, dtype and device."""

@@ -78,6 +78,11 @@ class Frost(Corruption):
     revision: ClassVar[int] = 1
     doses: ClassVar[Doses] = FROST
 
+    def require(self, height: int | None = None, width: int | None = None) -> None:
+        read_texture(TEXTURES[0])
+        if height is not None and width is not None:
+            self._sheets(height, width)
+
     def draws(self, streams: Streams, height: int, width: int) -> dict[str, Tensor]:
         texture = streams.integers("texture", len(TEXTURES))
         sizes = torch.tensor(self._sheets(height, width).sizes, device=texture.device)[texture]

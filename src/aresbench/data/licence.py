@@ -18,10 +18,6 @@ REASONS = {
 }
 
 
-class NotCommercial(DataError):
-    """Data that may not be used commercially, where that was asked for."""
-
-
 def commercial(terms: str) -> bool:
     """Whether terms of this class allow commercial use (``attribution`` asks to name the authors)."""
     return not REASONS.get(terms, REASONS["unclear"])
@@ -33,11 +29,11 @@ def refuse_unless_commercial(dataset: Dataset) -> None:
     This reads the dataset's card; it is no legal advice, and the licences of models are not looked at.
 
     Raises:
-        NotCommercial: naming the dataset, its licence and the reason.
+        DataError: naming the dataset, its licence and the reason.
     """
     if commercial(dataset.terms):
         return
-    raise NotCommercial(
+    raise DataError(
         f"{dataset.name} is refused by the gate for commercial use: {REASONS.get(dataset.terms, REASONS['unclear'])} "
         f"({dataset.title}: {dataset.licence})",
         "choose another dataset (`aresbench list datasets --commercial`); for data of your own, with rights of your "

@@ -22,7 +22,6 @@ from aresbench.core.threat import Adversary
 from aresbench.corruptions.change import Change
 from aresbench.corruptions.load import make_corruption, make_filter
 from aresbench.data.base import Dataset
-from aresbench.data.licence import NotCommercial
 from aresbench.engine.adversary import arm
 from aresbench.engine.class_rule import class_map_for, output_names
 from aresbench.engine.shelf import Shelf
@@ -190,15 +189,18 @@ def _plan_model(
     if shelf.override is not None:
         tasks = _for_these_data(model, tasks, shelf, shelf.override)
     for task in tasks:
+        quiet = False
         try:
             whole = shelf.task_data(task) if shelf.override is None else shelf.override
+            quiet = own
             class_map = class_map_for(model, whole)
+            quiet = False
             data = shelf.cut(whole, task.n)
             plan.cells.append(_plan_cell(model, fingerprint, task, suite, data, class_map, store, seed, shelf))
         except DataError as error:
             refusals.append(error)
-            told = any(s.model == model.name and s.task.dataset == task.dataset for s in plan.skipped)
-            if not told and (not own or isinstance(error, NotCommercial)):
+            told = any(s.model == model.name and s.reason == str(error) for s in plan.skipped)
+            if not told and not quiet:
                 plan.skipped.append(Skipped(model.name, task, str(error), False))
     if len(plan.cells) == before and refusals:
         raise ModelError(f"no task suits {model.name}: {refusals[0].problem}", refusals[0].remedy)
@@ -240,6 +242,8 @@ def _plan_cell(
     changes = tuple(map(_change, threat.changes))
     preprocessing = data.prepared_by(model.preprocessing)
     size = preprocessing.size if preprocessing is not None else ()
+    for change in changes:
+        change.require(*size)
     settings: dict[str, Any] = {
         str(asked): made.describe(*size) for asked, made in zip(threat.changes, changes, strict=True)
     }
