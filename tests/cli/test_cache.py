@@ -48,3 +48,20 @@ def test_empty_and_switched_off(command: Any, monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setenv("ARESBENCH_CACHE", "off")
     said = command("cache", "status")
     assert said.status == 2 and "switched off" in said.err
+
+
+def test_dry_run_says_how_much_room_it_takes(command: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ARESBENCH_CACHE", str(tmp_path / "kept"))
+    suite = tmp_path / "two.toml"
+    suite.write_text(
+        'name = "two"\nversion = 1\ntitle = "Two tasks on photographs, one on arrays"\n'
+        '[[tasks]]\ndata = "samples"\nn = 3\nthreats = ["clean"]\n'
+        '[[tasks]]\ndata = "samples"\nn = 5\nthreats = ["corruption(fog, 1)"]\n'
+    )
+    said = command("run", "samples:efficientnet-lite0", "--suite", str(suite), "--dry-run")
+    assert f"up to 752.6 kB more in {tmp_path / 'kept' / 'pictures'}" in said.out  # 5 × 3 × 224 × 224
+    assert not (tmp_path / "kept").exists()
+    monkeypatch.setenv("ARESBENCH_CACHE", "off")
+    assert (
+        "decoded pictures" not in command("run", "samples:efficientnet-lite0", "--suite", str(suite), "--dry-run").out
+    )

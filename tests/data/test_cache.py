@@ -314,11 +314,12 @@ def test_where_it_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_size_is_known_before(tmp_path: Path, data: Dataset) -> None:
-    pictures = PictureCache(tmp_path)
-    assert pictures.needed(data, SMALL) == 20 * ROOM
+    pictures = PictureCache(tmp_path / "cache")
+    assert pictures.needed(data, SMALL) == 20 * ROOM and not (tmp_path / "cache").exists()
     pictures.load(data, [2, 9], SMALL)
     assert pictures.needed(data, SMALL) == 18 * ROOM and pictures.needed(data[:3], SMALL) == 2 * ROOM
-    (kept,) = kept_pictures(tmp_path)
+    assert PictureCache(tmp_path / "cache").needed(data, SMALL) == 18 * ROOM
+    (kept,) = kept_pictures(tmp_path / "cache")
     assert kept.dataset == data.name and kept.pictures == 2 and kept.preprocessing == SMALL.describe()
 
 

@@ -6,10 +6,11 @@ import argparse
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from aresbench.cli.chosen import STORE, add_store
-from aresbench.cli.parser import print_columns, print_table
+from aresbench.cli.parser import print_columns, print_table, readable_size
 from aresbench.core.suite import load_suite
 
 if TYPE_CHECKING:
@@ -180,7 +181,20 @@ def _dry_run(args: argparse.Namespace) -> int:
         print("\nleft out")
         print_columns(left_out, "  ")
     print(f"\n{len(plan.cells)} cells, at most {duration(total)} on {device} (images that break early make it shorter)")
+    if told := _room_for_pictures(plan.cells):
+        print(told)
     return 1 if any(s.failed for s in plan.skipped) else 0
+
+
+def _room_for_pictures(cells: Sequence[Planned]) -> str:
+    """What decoded pictures will add to the cache on disk, and where; empty where nothing is added."""
+    from aresbench.data.cache import PictureCache
+
+    cache = PictureCache()
+    # the largest view of each dataset holds the images of the others
+    largest = {(c.dataset.name, c.preprocessing): c for c in sorted(cells, key=lambda c: len(c.dataset)) if c.missing}
+    room = sum(cache.needed(c.dataset, c.preprocessing) for c in largest.values())
+    return f"decoded pictures will take up to {readable_size(room)} more in {cache.folder}" if room else ""
 
 
 def _count(text: str) -> int:

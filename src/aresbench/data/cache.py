@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, TypeAlias, TypeGuard
 
 import numpy as np
 import PIL
@@ -206,13 +206,19 @@ class PictureCache:
         self._next = (_request(dataset, places, preprocessing, on_bad), future)
 
     def needed(self, dataset: Dataset, preprocessing: Preprocessing | None) -> int:
-        """Bytes that reading all of ``dataset`` once will add to the cache."""
+        """Bytes that reading all of ``dataset`` once will add to the cache; nothing is made for the answer."""
+        if self.folder is None or not _is_kept(preprocessing, dataset):
+            return 0
+        key, _ = _key(dataset, preprocessing)
+        each = 3 * preprocessing.size[0] * preprocessing.size[1]
+        if key not in self._volumes and not (self.folder / key / _KEY).exists():
+            return len(dataset) * each
         volume = self._volume(dataset, preprocessing)
         if volume is None or volume.refused is not None:
             return 0
         filled = volume.filled()
         there = np.count_nonzero(filled[dataset.positions[dataset.positions < len(filled)]])
-        return (len(dataset) - int(there)) * volume.bytes
+        return (len(dataset) - int(there)) * each
 
     def _load(
         self,
@@ -263,10 +269,9 @@ class PictureCache:
             self._note(error)
 
     def _volume(self, dataset: Dataset, preprocessing: Preprocessing | None) -> _Volume | None:
-        if self.folder is None or preprocessing is None or len(dataset) == 0 or dataset.source(0) is None:
+        if self.folder is None or not _is_kept(preprocessing, dataset):
             return None
-        record = {"dataset": dataset.name, "preprocessing": preprocessing.describe(), "reading": _reading(dataset)}
-        key = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
+        key, record = _key(dataset, preprocessing)
         if key not in self._volumes:
             try:
                 volume = _Volume(self.folder / key, (3, *preprocessing.size), record)
@@ -285,6 +290,17 @@ class PictureCache:
         )
         if note not in self.notes:
             self.notes.append(note)
+
+
+def _is_kept(preprocessing: Preprocessing | None, dataset: Dataset) -> TypeGuard[Preprocessing]:
+    """Files at a size of their own are kept; what lies in an array, or has no common size, is not."""
+    return preprocessing is not None and len(dataset) > 0 and dataset.source(0) is not None
+
+
+def _key(dataset: Dataset, preprocessing: Preprocessing) -> tuple[str, dict[str, Any]]:
+    """The name of a volume's folder, and the record that it stands for."""
+    record = {"dataset": dataset.name, "preprocessing": preprocessing.describe(), "reading": _reading(dataset)}
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16], record
 
 
 def _request(dataset: Dataset, places: Sequence[int], preprocessing: Preprocessing | None, on_bad: str) -> object:
