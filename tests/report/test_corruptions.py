@@ -13,6 +13,7 @@ from aresbench.report.compare import compare
 from aresbench.report.corruptions import unlike_alexnet
 from aresbench.report.gallery import contact_sheet
 from aresbench.report.page import build_report
+from aresbench.report.points import curve_points
 from aresbench.report.reading import read
 from aresbench.report.summary import Section, summarise
 
@@ -159,6 +160,15 @@ def test_frequency_filters_are_curves_over_the_radius(imagenet):
     low = imagenet.filters["lowpass"]["timm:first"]
     assert low.x.tolist() == [4, 16, 48, 110] and low.value[0] < low.value[-1]
     assert not any("lowpass" in c.key for c in imagenet.columns)
+
+
+def test_curves_as_a_table(derived_store, imagenet):
+    points = curve_points(derived_store.cells())
+    low = points[(points["axis"] == "radius") & (points["curve"] == "lowpass") & (points["model"] == "timm:first")]
+    assert low["x"].tolist() == [4, 16, 48, 110]
+    fog = points[(points["curve"] == "fog (disk)") & (points["model"] == "timm:first")]
+    assert fog["value"].tolist() == imagenet.severity["fog (disk)"]["timm:first"].value.tolist()
+    assert set(fog["axis"]) == {"severity"} and set(fog["measure"]) == {"accuracy"}
 
 
 def test_contact_sheet_holds_one_image(derived_store, imagenet):

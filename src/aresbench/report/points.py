@@ -16,12 +16,12 @@ WORST = "worst case"
 
 
 def curve_points(cells: Iterable[Cell | Reading]) -> pd.DataFrame:
-    """All curves over budgets, steps and queries, one row a model and point.
+    """All curves over budgets, steps, queries, severities and radii, one row a model and point.
 
-    Columns: ``dataset, model, curve`` (the task, or ``worst case`` over the tasks of a norm), ``axis`` (budget,
-    step or query), ``attack``, ``norm, budget, x``, ``measure`` (accuracy; attack success, among the images right
-    at first; accuracy in 8 bits), ``value``, its 95 % interval ``low, high`` for this point alone, the band
-    ``band_low, band_high`` that holds the whole curve at once with 95 %, and ``n``.
+    Columns: ``dataset, model, curve`` (the task, ``worst case`` over the tasks of a norm, the corruption or filter),
+    ``axis`` (budget, step, query, severity or radius), ``attack``, ``norm, budget, x``, ``measure`` (accuracy; attack
+    success, among the images right at first; accuracy in 8 bits), ``value``, its 95 % interval ``low, high`` for this
+    point alone, the band ``band_low, band_high`` that holds the whole curve at once with 95 %, and ``n``.
 
     Raises:
         StoreError: no image has been measured yet.
@@ -44,6 +44,10 @@ def curve_points(cells: Iterable[Cell | Reading]) -> pd.DataFrame:
             parts += _tables(section, where, kinds)
         for part in section.progress:
             parts += _tables(section, _place(part), {"accuracy": part.curves, "attack success": part.success})
+        for axis, found in (("severity", section.severity), ("radius", section.filters)):
+            for name, by_model in found.items():
+                where = {"curve": name, "axis": axis, "attack": "", "norm": "", "budget": ""}
+                parts += _tables(section, where, {"accuracy": by_model})
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
