@@ -15,6 +15,9 @@ from aresbench.core.spec import parse_call
 from aresbench.core.threat import SEVERITIES, Threat, benchmark, parse_threat, parse_threats, unlisted
 
 
+DERIVED = ("mCE", "mean corruption accuracy")
+
+
 @dataclass(frozen=True, init=False)
 class Task:
     """One column of a benchmark: a dataset under a threat.
@@ -84,7 +87,7 @@ class Suite:
         name, version, title: what it is called.
         tasks: in the order in which tables show them.
         models: models it runs on when the user names none.
-        headline: the task whose score ranks models.
+        headline: what ranks models: a task's name, or a number that follows from several (``DERIVED``).
     """
 
     name: str
