@@ -14,7 +14,6 @@ from aresbench.core.errors import SpecError, UnknownName, did_you_mean
 from aresbench.core.spec import parse_call
 from aresbench.core.threat import SEVERITIES, Threat, benchmark, parse_threat, parse_threats, unlisted
 
-
 DERIVED = ("mCE", "mean corruption accuracy")
 
 
