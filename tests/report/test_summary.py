@@ -364,4 +364,4 @@ def test_all_points_of_all_curves_in_one_table(full_store, summary):
         assert (eight["value"].to_numpy() >= mine["value"].to_numpy()).all()
         assert (eight["value"].to_numpy() > mine["value"].to_numpy()).any()
     assert ((points["band_low"] <= points["low"] + 1e-9) & (points["high"] <= points["band_high"] + 1e-9)).all()
-    assert set(points["axis"]) == {"budget", "step", "query"}
+    assert set(points["axis"]) == {"budget", "step", "query", "severity"}
