@@ -210,11 +210,18 @@ def test_compare_says_when_only_the_modes_differ(maker):
     assert any("different modes (memory and disk)" in note for note in told.notes)
 
 
-def test_the_page_tells_it_all(derived_store, tmp_path):
-    html = build_report(derived_store.cells(), tmp_path / "report.html").read_text("utf-8")
+def test_the_page_tells_it_all(derived_store, browser, tmp_path):
+    page = build_report(derived_store.cells(), tmp_path / "report.html")
+    html = page.read_text("utf-8")
     for text in (
         "Corruption by corruption", "One image through every corruption", "Is it right as often as it is sure?",
         "Accuracy against frequency", "mCE ↓ alexnet-50k (memory)", "severities not ordered by harm",
+        "Effective robustness, timm-2026-in1k", "class rule: full here, subset on imagenet-a-clean",
     ):  # fmt: skip
         assert text in html, text
     assert html.count("data:image/webp") < 130  # one sheet, not one a model
+    browser.open(page, width=390)
+    browser.until(lambda: browser.script("return document.documentElement.dataset.ready"), 60)
+    assert browser.script("return document.documentElement.scrollWidth") <= 390
+    assert len(browser.all("#shifts .chart svg.marks")) == 5
+    assert browser.console_errors() == [] and browser.requests() == []
