@@ -96,19 +96,24 @@ def score(key: str, group: Sequence[Reading], section: Sequence[Reading]) -> Fou
     kind, _, mode = key.partition(" ")
     if kind in ("corruptions", "extras"):
         return _mean(doses(group, mode), _wanted(section, mode)[kind == "extras"])
+    return corruption_error(group, mode, relative=kind != "mce")
+
+
+def corruption_error(group: Sequence[Reading], mode: str, *, relative: bool, baseline: str = BASELINE) -> Found:
+    """A model's mCE, or relative mCE, under a mode and a baseline over the fifteen corruptions."""
     if reason := _no_mce(group, mode):
         return None, [], reason
     used = {key: r for key, r in doses(group, mode).items() if key[0] in CORRUPTIONS}
     readings = list(used.values())
-    if kind == "mce":
+    if not relative:
         ids = common_ids(readings)
-        return mean_corruption_error(correct_rows(used, ids), BASELINE), readings, ""
+        return mean_corruption_error(correct_rows(used, ids), baseline), readings, ""
     clean = clean_readings(group)[:1]
     ids = common_ids([*readings, *clean]) if clean else pd.Index([])
     if not len(ids):
         return None, [], "not measured on the clean images"
     untouched = clean[0].correct.reindex(ids).to_numpy(bool)
-    return mean_corruption_error(correct_rows(used, ids), BASELINE, untouched), [*readings, *clean], ""
+    return mean_corruption_error(correct_rows(used, ids), baseline, untouched), [*readings, *clean], ""
 
 
 def _wanted(readings: Iterable[Reading], mode: str) -> tuple[set[tuple[str, int]], set[tuple[str, int]]]:

@@ -11,9 +11,11 @@ import pandas as pd
 from aresbench.core.errors import ProtocolMismatch
 from aresbench.metrics import rescore as rules
 from aresbench.metrics.accuracy import accuracy
+from aresbench.metrics.baselines import CORRUPTIONS, ERROR_BASELINES
 from aresbench.metrics.score import Floats, Score
+from aresbench.report import corruptions
 from aresbench.report.flags import flag_names
-from aresbench.report.reading import Reading, read
+from aresbench.report.reading import Reading, question, read
 from aresbench.store import Cell
 
 
@@ -43,26 +45,44 @@ OBJECTNET = ("official", "sublist", "all-images")
 
 
 def rescore(cells: Iterable[Cell | Reading]) -> list[Rescored]:
-    """What stored rows say under the class rules of others: masked or 1,000-way, and ObjectNet's three protocols.
+    """What stored rows say under other protocols: masked or 1,000-way, ObjectNet's three, both AlexNets' mCE.
 
-    Only clean accuracies, and those under corruptions and filters: an attack searches under one rule, and what it
-    found says nothing about another. Cells for which there is one rule only are left out.
+    Class rules are changed of clean accuracies, and of those under corruptions and filters: an attack searches under
+    one rule, and what it found says nothing about another. Cells for which there is one rule only are left out.
 
     Args:
         cells: of any models, datasets and tasks.
     """
     found: list[Rescored] = []
+    groups: dict[tuple[str, ...], list[Reading]] = {}
     for reading in read(cells):
         if reading.kind != "adversary":
             found += _of_cell(reading)
+        groups.setdefault((reading.model, reading.fingerprint, *question(reading).values()), []).append(reading)
+    for group in groups.values():
+        found += _mce(group)
+    return found
+
+
+def _mce(group: Sequence[Reading]) -> list[Rescored]:
+    """A model's mCE and relative mCE under every baseline over the fifteen corruptions."""
+    found = []
+    for mode in corruptions.modes(group):
+        for baseline in (name for name, known in ERROR_BASELINES.items() if set(known.error) == set(CORRUPTIONS)):
+            for relative, task in ((False, f"mCE ({mode})"), (True, f"relative mCE ({mode})")):
+                score, used, _ = corruptions.corruption_error(group, mode, relative=relative, baseline=baseline)
+                if score is not None:
+                    flagged = score.with_flags(flag_names(used))
+                    about = group[0].model, group[0].dataset, task, corruptions.BASELINE, baseline
+                    found.append(Rescored(*about, flagged))
     return found
 
 
 def rescored_frame(cells: Iterable[Cell | Reading]) -> pd.DataFrame:
     """What stored rows say under other protocols: one row per cell and protocol.
 
-    Masked or 1,000-way, and ObjectNet's three; no model is asked again. ``value``, ``low`` and ``high`` are shares in
-    [0, 1], missing where the rows do not tell, and ``why`` says then what it would take.
+    Masked or 1,000-way, ObjectNet's three, both AlexNets' mCE; no model is asked again. ``value``, ``low`` and
+    ``high`` are shares in [0, 1], missing where the rows do not tell, and ``why`` says then what it would take.
 
     Args:
         cells: results of any models, datasets and tasks.
