@@ -70,7 +70,7 @@ def test_n_is_a_whole_number_above_zero(command: Any, n: str) -> None:
     assert "whole number above 0" in said.err
 
 
-@pytest.mark.parametrize("words", ["report", "compare a b", "store export out"])
+@pytest.mark.parametrize("words", ["report", "compare a b", "store export -o out"])
 def test_readers_of_an_empty_store_say_how_to_fill_it(command: Any, words: str) -> None:
     said = command(*words.split(), "--store", "nothing-here")
     assert said.status == 2

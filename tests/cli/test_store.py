@@ -63,16 +63,16 @@ def test_status(command: Any, runs: Path) -> None:
 
 
 def test_export_copies_chosen_models_with_unfinished_rows(command: Any, runs: Path, tmp_path: Path) -> None:
-    assert command("store", "export", "out", "timm:b").status == 0
+    assert command("store", "export", "timm:b", "-o", "out").status == 0
     assert _images(tmp_path / "out") == {"timm:b": 5}
-    assert command("store", "export", "all").status == 0
+    assert command("store", "export", "-o", "all").status == 0
     assert _images(tmp_path / "all") == _images(runs) == {"timm:a": 40, "timm:b": 5}
 
 
 def test_export_by_pattern_and_with_a_wrong_name(command: Any, runs: Path, tmp_path: Path) -> None:
-    assert command("store", "export", "out", "timm:*").status == 0
+    assert command("store", "export", "timm:*", "-o", "out").status == 0
     assert len(_images(tmp_path / "out")) == 2
-    said = command("store", "export", "other", "tim:a")
+    said = command("store", "export", "tim:a", "-o", "other")
     assert said.status == 2
     assert "did you mean 'timm:a'" in said.err
     assert not (tmp_path / "other").exists()
@@ -80,12 +80,12 @@ def test_export_by_pattern_and_with_a_wrong_name(command: Any, runs: Path, tmp_p
 
 def test_a_model_of_ones_own_is_chosen_as_it_was_run(command: Any, tmp_path: Path) -> None:
     _fill(tmp_path / "runs", "mine.py:make", range(3))  # results do not keep the folder of a file
-    assert command("store", "export", "out", "./mine.py:make").status == 0
+    assert command("store", "export", "./mine.py:make", "-o", "out").status == 0
     assert _images(tmp_path / "out") == {"mine.py:make": 3}
 
 
 def test_export_onto_itself_is_refused(command: Any, runs: Path) -> None:
-    said = command("store", "export", "./runs")
+    said = command("store", "export", "-o", "./runs")
     assert said.status == 2
     assert "the archive itself" in said.err
 
@@ -102,3 +102,22 @@ def test_merge_of_what_is_no_store(command: Any, runs: Path) -> None:
     said = command("store", "merge", "nowhere")
     assert said.status == 2
     assert "nowhere" in said.err
+
+
+def test_a_bundle_and_back(command: Any, runs: Path, tmp_path: Path) -> None:
+    said = command("store", "export", "timm:*", "-o", "b.zip")
+    assert said.status == 0
+    assert "2 cells in b.zip" in said.out
+    assert command("store", "merge", "b.zip", "--store", "other").status == 0
+    assert _images(tmp_path / "other") == _images(runs)
+    assert "0 new cells, 0 new files" in command("store", "merge", "b.zip", "--store", "other").out
+
+
+def test_a_damaged_bundle_is_told_in_a_sentence(command: Any, runs: Path, tmp_path: Path) -> None:
+    command("store", "export", "-o", "b.zip")
+    data = (tmp_path / "b.zip").read_bytes()
+    (tmp_path / "b.zip").write_bytes(data[: len(data) // 2])
+    said = command("store", "merge", "b.zip", "--store", "other")
+    assert said.status == 2
+    assert "b.zip is no bundle, or was cut short" in said.err
+    assert not (tmp_path / "other").exists()

@@ -132,7 +132,7 @@ def test_status_counts(store: Store, description: Make, image: Make, attempt: Ma
     cell = fill(store, description, image, attempt, range(40))
     cell.seal([0])
     status = store.status()
-    assert status.rows == {"images": 40, "attempts": 40, "examples": 0}
+    assert status.rows == {"images": 40, "attempts": 40, "examples": 0, "breaks": 0}
     assert (status.cells, status.files, status.journals, status.torn) == (1, 4, 1, 0)
     assert status.bytes == sum(path.stat().st_size for path in cell.folder.iterdir())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -29,13 +30,15 @@ def add(verbs: Any) -> None:
     status.add_argument("--json", action="store_true", help="for another program to read")
     status.set_defaults(call=_status)
 
-    export = actions.add_parser("export", help="copy chosen models' results into a new archive")
-    export.add_argument("target", metavar="TARGET", help="folder of the new archive")
+    export = actions.add_parser("export", help="pack chosen models' results into one file, or a new archive")
     export.add_argument("models", nargs="*", metavar="MODEL", help="a model's name or a pattern such as 'timm:*'")
+    export.add_argument(
+        "-o", "--output", required=True, metavar="TARGET", help="a bundle FILE.zip, or the folder of a new archive"
+    )
     export.set_defaults(call=_export)
 
-    merge = actions.add_parser("merge", help="copy other archives into this one; twice changes nothing")
-    merge.add_argument("sources", nargs="+", metavar="SOURCE", help="folder of another archive")
+    merge = actions.add_parser("merge", help="copy other archives or bundles into this one; twice changes nothing")
+    merge.add_argument("sources", nargs="+", metavar="SOURCE", help="folder of another archive, or a bundle")
     merge.set_defaults(call=_merge)
 
     for action in (path, status, export, merge):
@@ -72,11 +75,17 @@ def _status(args: argparse.Namespace) -> int:
 
 def _export(args: argparse.Namespace) -> int:
     cells = cells_of(open_store(args.store), args.models)
-    if Path(args.target).expanduser().resolve() == Path(args.store).expanduser().resolve():
-        raise StoreError(f"{args.target} is the archive itself", "name another folder")
+    if args.output.endswith(".zip"):
+        from aresbench.store import write_bundle
+
+        size = write_bundle(args.output, cells, command=shlex.join(["aresbench", *args.argv]), breaks=False)
+        print(f"{len(cells)} cells in {args.output}, {readable_size(size)}")
+        return 0
+    if Path(args.output).expanduser().resolve() == Path(args.store).expanduser().resolve():
+        raise StoreError(f"{args.output} is the archive itself", "name another folder")
     from aresbench.store.files import explain
 
-    target = open_store(args.target)
+    target = open_store(args.output)
     for cell in cells:
         # A cell is its files: copying them is how archives are made to move.
         copy = target.cell(cell.description)

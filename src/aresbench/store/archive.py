@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 from collections.abc import Mapping
@@ -14,8 +13,9 @@ import pyarrow.parquet as pq
 
 from aresbench.core.errors import StoreError
 from aresbench.store import schema
+from aresbench.store.bundle import is_bundle, unpacked
 from aresbench.store.cell import SEALED, Cell, damaged, read_sealed
-from aresbench.store.files import canonical, explain, read_json, write_atomic
+from aresbench.store.files import canonical, cell_key, explain, read_json, write_atomic
 from aresbench.store.journal import read_rows
 
 
@@ -129,7 +129,7 @@ class Store:
         return plain, self.path / "cells" / cell_key(plain["identity"])
 
     def merge(self, other: str | os.PathLike[str]) -> dict[str, int]:
-        """Take in every row of another store; doing it twice changes nothing.
+        """Take in every row of another store or bundle; doing it twice changes nothing.
 
         Files are copied under their names, which say what is in them; journals are sealed on the way.
 
@@ -137,8 +137,11 @@ class Store:
             how many ``cells`` and ``files`` were new here.
 
         Raises:
-            StoreError: the other folder is no store or is empty, a file is damaged, or the disk refuses.
+            StoreError: the other is no store or is empty, a file is damaged, or the disk refuses.
         """
+        if is_bundle(other):
+            with unpacked(other) as folder:
+                return self.merge(folder)
         new = {"cells": 0, "files": 0}
         source = Store(other)
         for theirs in source.require_cells():
@@ -174,11 +177,6 @@ class Store:
             if match and match.group(3) == "parquet":
                 rows[match.group(1)] += _count(path)
         return Status(self.path, len(cells), rows, files, size, journals, torn)
-
-
-def cell_key(identity: Mapping[str, Any]) -> str:
-    """16 hex digits that name a cell by its identity."""
-    return hashlib.sha256(canonical(dict(identity)).encode()).hexdigest()[:16]
 
 
 def _count(path: Path) -> int:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _LEVELS = ("error", "warning", "info")
 _FLAG_FIELDS = ("name", "level", "about", "message", "remedy", "evidence")
 
-SEALED = re.compile(r"(images|attempts|examples|flags|provenance)-(?:\d{5,}-)?([0-9a-f]{12})\.(parquet|json)")
+SEALED = re.compile(r"(images|attempts|examples|breaks|flags|provenance)-(?:\d{5,}-)?([0-9a-f]{12})\.(parquet|json)")
 """Files that are never changed once written; the last part of the name is the hash of the content."""
 
 
@@ -66,6 +66,15 @@ class Cell:
         """A handful of pictures, clean and changed, as PNG bytes."""
         return schema.to_frame(self._table("examples"))
 
+    def breaks(self, shards: Collection[int] | None = None) -> pd.DataFrame:
+        """Adversarial images to the bit (``store.exact`` reads them), of these shards; of most cells none are kept."""
+        return schema.to_frame(schema.union("breaks", [self._read(path) for path in self._of_shards(shards)]))
+
+    def with_breaks(self) -> set[tuple[str, str, str]]:
+        """(id, attack, eps) of every adversarial image that is kept."""
+        rows = (self._read(path).select(["id", "attack", "eps"]).to_pylist() for path in self._of_shards(None))
+        return {(row["id"], row["attack"], row["eps"]) for part in rows for row in part}
+
     def flags(self) -> list[dict[str, Any]]:
         """Reasons to doubt this cell's numbers: errors first, each once.
 
@@ -88,7 +97,7 @@ class Cell:
             names = []
             with os.scandir(self.folder) as entries:
                 for entry in entries:
-                    if SEALED.fullmatch(entry.name) and not entry.name.startswith("provenance-"):
+                    if SEALED.fullmatch(entry.name) and not entry.name.startswith(("provenance-", "breaks-")):
                         names.append(entry.name)
                     elif _is_journal(entry.name):
                         with contextlib.suppress(FileNotFoundError):
@@ -176,6 +185,10 @@ class Cell:
             data = schema.to_bytes(schema.union(kind, [schema.to_table(kind, group)]))
             self._write_sealed(f"{kind}-{shard:05d}", "parquet", data)
 
+    def add_breaks(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Store adversarial images, packed by ``store.exact``."""
+        self.write_rows([("breaks", dict(row)) for row in rows])
+
     def add_examples(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Store a handful of pictures (PNG bytes)."""
         if rows:
@@ -247,15 +260,22 @@ class Cell:
         place = self.folder.parent.parent / "index" / f"{self.key}-{kind}.parquet"
         indexed, covered = index.load(place, kind, paths.keys())
         tables = [indexed]
-        for name in paths.keys() - covered:
-            try:
-                tables.append(schema.from_bytes(kind, read_sealed(paths[name])))
-            except ValueError as error:
-                raise damaged(paths[name], str(error)) from None
+        tables += [self._read(paths[name]) for name in paths.keys() - covered]
         table = schema.union(kind, tables)
         if len(tables) > index.WORTHWHILE:
             index.save(place, table, paths.keys())
         return schema.union(kind, [table, *journalled]) if journalled else table
+
+    def _read(self, path: Path) -> pa.Table:
+        """The rows of a sealed file."""
+        try:
+            return schema.from_bytes(path.name.partition("-")[0], read_sealed(path))
+        except ValueError as error:
+            raise damaged(path, str(error)) from None
+
+    def _of_shards(self, shards: Collection[int] | None) -> list[Path]:
+        """The files of adversarial images; of thousands they are too large to read at once."""
+        return [p for p in self._sealed("breaks") if shards is None or int(p.name.split("-")[1]) in shards]
 
     def _records(self, kind: str) -> list[Any]:
         return [read_json(path) for path in self._sealed(kind)]

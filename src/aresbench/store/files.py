@@ -10,7 +10,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +120,11 @@ def canonical(value: Any) -> str:
         raise StoreError(
             f"this record cannot be stored: {error}", "use text, finite numbers, lists, dicts and None only"
         ) from None
+
+
+def cell_key(identity: Mapping[str, Any]) -> str:
+    """16 hex digits that name a cell by its identity."""
+    return hashlib.sha256(canonical(dict(identity)).encode()).hexdigest()[:16]
 
 
 def read_json(path: Path) -> Any:

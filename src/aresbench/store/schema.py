@@ -89,12 +89,29 @@ SCHEMAS: dict[str, pa.Schema] = {
             pa.field("changed_png", pa.binary()),
         ]
     ),
+    # adversarial images to the bit, where somebody asked to keep them: see store/exact.py
+    "breaks": pa.schema(
+        [
+            _field("id", _TEXT),
+            _field("position", _I64),
+            _field("shard", _I32),
+            _field("attack", _TEXT),
+            _field("eps", _TEXT),
+            _field("height", _I32),
+            _field("width", _I32),
+            _field("levels", pa.binary()),
+            _field("rest", pa.binary()),
+            # hash of the image that was attacked, before the attack
+            _field("origin", _TEXT),
+        ]
+    ),
 }
 
 KEYS: dict[str, list[str]] = {
     "images": ["id"],
     "attempts": ["id", "attack", "eps", "start"],
     "examples": ["id", "eps", "attack"],
+    "breaks": ["id", "eps", "attack"],
 }
 """Rows with equal keys are the same row."""
 
