@@ -11,6 +11,7 @@ from typing import Any
 
 from aresbench.cli import catalogue
 from aresbench.cli.main import build_parser
+from aresbench.models.zoo import entries, sources
 
 TARGET = Path(__file__).parent / "reference"
 
@@ -44,6 +45,24 @@ def component_body(card: dict[str, Any]) -> list[str]:
         lines += [f"| {key.replace('_', ' ')} | {escape(plain(value))} |" for key, value in card["facts"].items()]
         lines += [""]
     return lines
+
+
+def zoo_page() -> str:
+    """The zoo as one table, from its own file."""
+    lines = ["# The zoo", "", "The same as `aresbench list models 'zoo:*'` and `aresbench show zoo:NAME`.", ""]
+    lines += ["| `zoo:` | family | M parameters | paradigm | data | weights | licence | published clean / AutoAttack |"]
+    lines += ["|---|---|---:|---|---|---|---|---|"]
+    for one in entries().values():
+        name = f"`{one.name}`" + (" (our choice)" if one.choice == "ours" else "")
+        unsure = "" if one.verified else " (architecture unverified)"
+        numbers = "; ".join(
+            f"{n['clean']} / {n.get('autoattack', '–')} ({source})" for source, n in one.published.items()
+        )
+        cells = (one.family, f"{one.parameters / 1e6:.1f}", one.paradigm, one.data, f"`{one.weights}`{unsure}")
+        lines += [f"| {' | '.join(map(escape, (name, *cells, one.licence, numbers or '–')))} |"]
+    lines += ["", "Percentages. Sources:", ""]
+    lines += [f"- {source}: {said['title']}; {said['protocol']}." for source, said in sources().items()]
+    return "\n".join([*lines, ""])
 
 
 def suite_body(card: dict[str, Any]) -> list[str]:
@@ -83,6 +102,7 @@ def main() -> None:
     TARGET.mkdir(exist_ok=True)
     for kind in catalogue.KINDS:
         (TARGET / f"{kind}.md").write_text(component_page(kind), "utf-8")
+    (TARGET / "zoo.md").write_text(zoo_page(), "utf-8")
     (TARGET / "command-line.md").write_text(command_page(), "utf-8")
 
 

@@ -11,6 +11,7 @@ from aresbench.core.errors import UnknownName, did_you_mean
 from aresbench.core.registry import ELSEWHERE, SINGULAR, Card, card, find, table
 from aresbench.core.spec import parse_call
 from aresbench.core.suite import load_suite, suite_names
+from aresbench.models.sources.base import KnownSource
 
 KINDS = ("models", "attacks", "corruptions", "filters", "datasets", "defences", "suites")
 WORDS = {**SINGULAR, "suites": "suite"}
@@ -36,10 +37,23 @@ def listing(kind: str) -> list[dict[str, Any]]:
     for name in names(kind):
         found.append(describe(kind, name))
         if kind == "models" and found[-1]["facts"].get("quick"):
-            for model in find(kind, name)().names():
-                spec = f"{name}:{model}"
-                found.append({"kind": "model", "name": spec, "summary": "", "call": model_calls(spec)})
+            found += [describe_model(f"{name}:{model}") for model in find(kind, name)().names()]
     return found
+
+
+def describe_model(spec: str) -> dict[str, Any]:
+    """A model by its full name; a source that knows its models tells more of it than how to call it.
+
+    Raises:
+        UnknownName: the source knows all its models, and not this one.
+    """
+    scheme, _, model = spec.partition("?")[0].partition(":")
+    source = find("models", scheme)()
+    if not isinstance(source, KnownSource):
+        return {"kind": "model", "name": spec, "summary": "", "call": model_calls(spec)}
+    summary, facts = source.about(model)
+    call = model_calls(spec)
+    return {"kind": "model", "name": spec, "summary": summary, "doc": "", "settings": {}, "facts": facts, "call": call}
 
 
 def locate(thing: str, kind: str | None = None) -> tuple[str, str]:

@@ -27,7 +27,7 @@ def call(args: argparse.Namespace) -> int:
     """Print the components of one kind whose name matches."""
     pattern = args.pattern if any(c in args.pattern for c in "*?[") else f"*{args.pattern}*"
     everything = catalogue.listing(args.kind)
-    found = [one for one in everything if fnmatch.fnmatchcase(one["name"], pattern)]
+    found = [one for one in everything if any(fnmatch.fnmatchcase(name, pattern) for name in _names(one))]
     if not found and args.pattern != "*":
         known = [one["name"] for one in everything]
         near = ELSEWHERE.get(args.pattern) or did_you_mean(args.pattern, known)
@@ -40,6 +40,12 @@ def call(args: argparse.Namespace) -> int:
     else:
         print_columns([(one["name"], _mark(one), one["summary"]) for one in found])
     return 0
+
+
+def _names(one: dict[str, Any]) -> tuple[str, ...]:
+    """The names a pattern may match: a model's also without its source."""
+    name: str = one["name"]
+    return (name, name.partition(":")[2]) if one["kind"] == "model" else (name,)
 
 
 def _commercial(kind: str, found: list[dict[str, Any]]) -> list[dict[str, Any]]:

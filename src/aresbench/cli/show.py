@@ -31,7 +31,8 @@ def call(args: argparse.Namespace) -> int:
     found, name = catalogue.locate(thing, _kind(kind[0]) if kind else None)
     card = catalogue.describe(found, name)
     if found == "models" and thing != name:
-        card["call"] = catalogue.model_calls(thing)
+        one = catalogue.describe_model(thing)
+        card = one if "facts" in one else {**card, "call": one["call"]}
     if args.json:
         print_json(card)
     elif card["kind"] == "suite":
@@ -56,7 +57,8 @@ def _print_component(card: dict[str, Any]) -> None:
         print(f"\n{card['doc']}")
     if card["facts"]:
         print()
-        print_columns([(key.replace("_", " "), _plain(value)) for key, value in card["facts"].items()])
+        known = {key: value for key, value in card["facts"].items() if value not in ("", [], {})}
+        print_columns([(key.replace("_", " "), _plain(value)) for key, value in known.items()])
     if card["settings"]:
         print("\nsettings")
         rows = [(key, f"= {default}" if default else "(must be given)") for key, default in card["settings"].items()]
@@ -85,5 +87,7 @@ def _print_calls(card: dict[str, Any]) -> None:
 
 def _plain(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {one}" for key, one in value.items())
+        return ", ".join(
+            f"{key}: {_plain(one)}" if isinstance(one, dict) else f"{key} {one}" for key, one in value.items()
+        )
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -123,6 +123,7 @@ TABLES: dict[str, dict[str, str]] = {
     },
     "models": {
         "samples": "aresbench.models.sources.samples:SamplesSource",
+        "zoo": "aresbench.models.sources.zoo:ZooSource",
         "timm": "aresbench.models.sources.timm:TimmSource",
         "python": "aresbench.models.sources.python:PythonSource",
         "weights": "aresbench.models.sources.weights:WeightsSource",

@@ -101,7 +101,7 @@ def _nearest(name: str) -> str:
     bare = {k.partition(":")[2]: k for k in known}
     near = [bare[n] for n in difflib.get_close_matches(name, bare, n=2, cutoff=0.7)]
     if near:
-        return f"did you mean {' or '.join(map(repr, near))}?"
+        return f"did you mean {' or '.join(map(repr, near))}? Or say where it comes from: timm:{name} …"
     if name in table("models"):
         return f"that is a source: write {name}:NAME"
     return f"say where it comes from: timm:{name}, package.module:{name} …; `aresbench list models` shows the sources"

@@ -43,6 +43,20 @@ class Source(ABC):
         """
 
 
+class KnownSource(Source):
+    """Base of sources that can say what a model is without loading it; ``names`` are all it has."""
+
+    @abstractmethod
+    def about(self, name: str) -> tuple[str, dict[str, Any]]:
+        """A model in one line, and its card: facts ready for JSON, ``family`` among them.
+
+        Must not import torch.
+
+        Raises:
+            UnknownName: no such model (the nearest right one is named).
+        """
+
+
 def check_options(source: Source, spec: str, options: Mapping[str, Any]) -> None:
     """Refuse settings the source does not know.
 

@@ -10,13 +10,8 @@ from aresbench.core.errors import ModelError, SpecError
 from aresbench.models.sources.base import Source
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
     from aresbench.models.checkpoint import Checkpoint
     from aresbench.models.classifier import Classifier
-
-# What data-parallel, compiled and wrapped models put before every name.
-_PREFIXES = ("module.", "_orig_mod.", "model.")
 
 
 class WeightsSource(Source):
@@ -69,17 +64,18 @@ def _in_timm(path: Path, checkpoint: Checkpoint, arch: str, name: str) -> Classi
 
     from aresbench.models.classifier import Classifier
     from aresbench.models.sources.timm import build, check_name, facts
+    from aresbench.models.state_dicts import fill, without_prefix
 
     cfg = get_pretrained_cfg(check_name(arch))
     if cfg is None:
         raise ModelError(f"timm:{arch} has no configuration", "write a factory: ?arch=./file.py:factory")
     module = build(arch, pretrained=False)
-    tensors = _without_prefix(checkpoint.tensors, module)
+    tensors = without_prefix(checkpoint.tensors, module.state_dict())
     heads = [cfg.classifier] if isinstance(cfg.classifier, str) else list(cfg.classifier or ())
     outputs = next((len(tensors[f"{h}.weight"]) for h in heads if f"{h}.weight" in tensors), None)
     if outputs is not None and outputs != module.num_classes:
         module = build(arch, pretrained=False, num_classes=outputs)
-    _fill(path, module, tensors, f"timm:{arch}")
+    fill(path, module, tensors, f"timm:{arch}")
     known = facts(module)
     if "." not in arch:
         note = f"preprocessing is timm's default for {arch} ({arch}.{cfg.tag}); name a tag for another"
@@ -91,10 +87,11 @@ def _in_python(path: Path, checkpoint: Checkpoint, arch: str, name: str) -> Clas
     """The weights in what a factory makes."""
     from aresbench.models.classifier import Classifier
     from aresbench.models.sources.python import make
+    from aresbench.models.state_dicts import fill, without_prefix
 
     made, source = make(arch)
     plain = made if isinstance(made, Classifier) else Classifier(made)
-    _fill(path, plain.module, _without_prefix(checkpoint.tensors, plain.module), arch)
+    fill(path, plain.module, without_prefix(checkpoint.tensors, plain.module.state_dict()), arch)
     known = {
         "mean": plain.card["mean"],
         "std": plain.card["std"],
@@ -110,50 +107,3 @@ def _said(checkpoint: Checkpoint) -> dict[str, Any]:
     """What the checkpoint itself says; it goes before what the architecture says."""
     said = {"classes": checkpoint.classes, "mean": checkpoint.mean, "std": checkpoint.std}
     return {k: v for k, v in said.items() if v is not None}
-
-
-def _without_prefix(tensors: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
-    """Names without what wrappers put before every one of them, as long as the module does not know that name."""
-    expected = set(module.state_dict())
-    while not expected & set(tensors):
-        prefix = next((p for p in _PREFIXES if all(k.startswith(p) for k in tensors)), None)
-        if prefix is None:
-            break
-        tensors = {k.removeprefix(prefix): v for k, v in tensors.items()}
-    return tensors
-
-
-def _fill(path: Path, module: nn.Module, tensors: dict[str, Tensor], arch: str) -> None:
-    """Load all tensors into the module, or say which do not fit.
-
-    Raises:
-        ModelError: names or shapes differ.
-    """
-    state = module.state_dict()
-    missing = [k for k in state if k not in tensors and not k.endswith("num_batches_tracked")]
-    unexpected = [k for k in tensors if k not in state]
-    if missing or unexpected:
-        parts = [_listing("missing", missing), _listing("unexpected", unexpected)]
-        raise ModelError(
-            f"{path} does not fit {arch}: {'; '.join(p for p in parts if p)}",
-            "name the architecture these weights were trained in",
-        )
-    wrong = [k for k in tensors if tensors[k].shape != state[k].shape]
-    if wrong:
-        key = wrong[0]
-        got, want = list(tensors[key].shape), list(state[key].shape)
-        if all(tensors[k].shape[1:] == state[k].shape[1:] for k in wrong) and len(wrong) <= 4:
-            raise ModelError(
-                f"{path} has {got[0]} classes and {arch} has {want[0]} ({key} is {got}, not {want})",
-                "let the factory make a model with as many outputs as the checkpoint has",
-            )
-        raise ModelError(
-            f"{path} does not fit {arch}: {len(wrong)} tensors differ in shape, first {key} ({got}, not {want})",
-            "name the architecture these weights were trained in",
-        )
-    module.load_state_dict(tensors, strict=False)
-
-
-def _listing(word: str, names: list[str]) -> str:
-    shown = ", ".join(names[:4]) + (" …" if len(names) > 4 else "")
-    return f"{len(names)} {word} ({shown})" if names else ""
