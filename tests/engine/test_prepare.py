@@ -172,3 +172,14 @@ def test_the_class_map_keeps_the_outputs_that_take_part(plain, digits):
     with prepared(plain, x, class_map=ClassMap((0, 1), ((7,), (3,)), "subset")) as model:
         assert model(model.place(x)).shape == (4, 2)
         torch.testing.assert_close(model.confirm(x), plain(x).detach()[:, [7, 3]])
+
+
+def test_a_model_that_nobody_attacks_is_not_copied(plain, digits):
+    x = digits[0][:4]
+    with prepared(plain, x, attacked=False) as model:
+        assert model.search is plain
+        assert all(p.requires_grad for p in plain.parameters())
+        unattacked = model.confirm(x)
+    with prepared(plain, x) as model:
+        assert model.search is not plain
+        assert torch.equal(model.confirm(x), unattacked)

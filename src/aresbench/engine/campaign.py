@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from torch import Tensor
 
@@ -73,6 +73,14 @@ class Campaign:
         """One attempt made once more; it draws the same numbers."""
         ((finished, _),) = [pair for group in self._drive(move.attack, deque([(row, move)])) for pair in group]
         return finished
+
+    def repeat(self, moves: Iterable[tuple[int, Move]]) -> Iterator[Group]:
+        """Many attempts made once more, those of one attack in batches; yields them in groups."""
+        queues: dict[str, deque[tuple[int, Move]]] = {spec: deque() for spec in self.attacks}
+        for row, move in moves:
+            queues[move.attack].append((row, move))
+        for spec, queue in queues.items():
+            yield from self._drive(spec, queue)
 
     def _enqueue(self, row: int) -> None:
         move = next_move(self.adversary, self.attempts[row], self.minimal)

@@ -88,7 +88,10 @@ class _Models:
 
 
 def _open_models(plan: Planned, example: Tensor, device: torch.device, stack: ExitStack) -> _Models:
-    target = stack.enter_context(prepared(plan.model, example, class_map=plan.class_map, device=device))
+    attacked = plan.adversary is not None
+    target = stack.enter_context(
+        prepared(plan.model, example, class_map=plan.class_map, device=device, attacked=attacked)
+    )
     seen = None
     if plan.surrogates:
         others, maps = zip(*plan.surrogates, strict=True)

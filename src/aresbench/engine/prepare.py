@@ -118,7 +118,12 @@ class OwnRandomState:
 
 @contextmanager
 def prepared(
-    classifier: nn.Module, example: Tensor, *, class_map: ClassMap | None = None, device: torch.device | str = "cpu"
+    classifier: nn.Module,
+    example: Tensor,
+    *,
+    class_map: ClassMap | None = None,
+    device: torch.device | str = "cpu",
+    attacked: bool = True,
 ) -> Iterator[Prepared]:
     """A ``Prepared`` classifier for the length of a ``with`` block; afterwards everything is as before.
 
@@ -127,6 +132,7 @@ def prepared(
         example: [N, C, H, W], a few images of the kind it will see (two are enough).
         class_map: how the outputs answer the labels.
         device: where to run.
+        attacked: will attacks search? If not, the user's module itself stands in for the fast copy.
     """
     device = torch.device(device)
     if device.type == "cpu":
@@ -139,9 +145,10 @@ def prepared(
     if home != device:
         classifier.to(device)
     try:
-        search, copied = _private_copy(classifier)
-        frozen = [] if copied else [p for p in search.parameters() if p.requires_grad]
-        search.requires_grad_(False)
+        search, copied = _private_copy(classifier) if attacked else (classifier, False)
+        if attacked:
+            frozen = [] if copied else [p for p in search.parameters() if p.requires_grad]
+            search.requires_grad_(False)
         layout = torch.channels_last if _mostly_convolutions(search) else torch.contiguous_format
         example = example[:2].to(device).contiguous(memory_format=layout)
         merged = 0
