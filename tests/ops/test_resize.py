@@ -54,8 +54,16 @@ def test_equals_timm_on_a_photograph(input_size: int, crop_pct: float) -> None:
 def test_squash_resizes_both_sides() -> None:
     image = picture(97, 64)
     expected = tv.functional.resize(image, [31, 45], InterpolationMode.BILINEAR)
-    ours = resize_and_crop(image, Preprocessing((31, 45), 99, "bilinear", squash=True))
+    ours = resize_and_crop(image, Preprocessing((31, 45), None, "bilinear", squash=True))
     assert np.array_equal(np.asarray(ours), np.asarray(expected))
+
+
+@pytest.mark.parametrize("resize", [40, 57])
+def test_squash_to_a_square_before_the_crop(resize: int) -> None:
+    image = picture(97, 64)
+    square = tv.functional.resize(image, [resize, resize], InterpolationMode.BICUBIC)
+    ours = resize_and_crop(image, Preprocessing((31, 45), resize, squash=True))
+    assert np.array_equal(np.asarray(ours), np.asarray(tv.functional.center_crop(square, [31, 45])))
 
 
 def test_without_resize_the_size_must_be_right() -> None:

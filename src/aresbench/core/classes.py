@@ -67,7 +67,7 @@ def _a_few(names: tuple[str, ...]) -> str:
     return ", ".join(map(repr, names[:6])) + (" …" if len(names) > 6 else "")
 
 
-def _forms(name: str) -> set[str]:
+def spellings(name: str) -> set[str]:
     """Spellings under which a label text is recognised: whole, and each comma-separated synonym."""
     clean = re.sub(r"[\s_\-]+", " ", name.strip().lower())
     return {clean} | {part.strip() for part in clean.split(",") if part.strip()}
@@ -117,10 +117,10 @@ def _counterparts(data: Classes, model: Classes) -> list[int]:
     else:
         where = {}
         for i, name in enumerate(model.names):
-            forms = _forms(name) | ({model.ids[i].lower()} if model.ids else set())
+            forms = spellings(name) | ({model.ids[i].lower()} if model.ids else set())
             for form in forms:
                 where.setdefault(form, []).append(i)
-        wanted = [_forms(name) | ({data.ids[k].lower()} if data.ids else set()) for k, name in enumerate(data.names)]
+        wanted = [spellings(name) | ({data.ids[k].lower()} if data.ids else set()) for k, name in enumerate(data.names)]
     indices: list[int] = []
     for k, forms in enumerate(wanted):
         whole = re.sub(r"[\s_\-]+", " ", data.names[k].strip().lower())

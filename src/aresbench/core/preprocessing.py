@@ -18,7 +18,8 @@ class Preprocessing:
         resize: length in pixels to which the shorter side is resized before the crop;
             ``None`` takes the picture as it is (it must then already have the right size).
         interpolation: ``nearest``, ``bilinear``, ``bicubic`` or ``lanczos`` (Pillow's filters, antialiased).
-        squash: resize both sides to ``size`` without keeping the aspect ratio, no crop.
+        squash: resize without keeping the aspect ratio: to ``size``, no crop; or, where ``resize`` is given, both
+            sides to that length before the crop.
     """
 
     size: tuple[int, int]

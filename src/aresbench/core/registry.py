@@ -125,6 +125,7 @@ TABLES: dict[str, dict[str, str]] = {
         "samples": "aresbench.models.sources.samples:SamplesSource",
         "zoo": "aresbench.models.sources.zoo:ZooSource",
         "timm": "aresbench.models.sources.timm:TimmSource",
+        "torchvision": "aresbench.models.sources.torchvision:TorchvisionSource",
         "python": "aresbench.models.sources.python:PythonSource",
         "weights": "aresbench.models.sources.weights:WeightsSource",
     },

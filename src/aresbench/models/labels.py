@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aresbench.core.classes import Classes
+from aresbench.core.classes import Classes, spellings
 from aresbench.core.errors import ModelError
 
 _WNID = re.compile(r"n\d{8}")
@@ -20,6 +20,45 @@ def imagenet_classes() -> Classes:
 
     info = ImageNetInfo("imagenet-1k")
     return Classes(tuple(info.label_descriptions()), tuple(info.label_names()))
+
+
+# What torchvision calls the second of two classes that share a name in ImageNet's list.
+_ALSO = {"crane bird": "n02012849", "maillot tank suit": "n03710721"}
+
+
+def recognised(names: Sequence[str]) -> Classes:
+    """Class names with their wnids where every one of them is a class of ImageNet, else the names alone.
+
+    Names are compared as ``match_classes`` does. Two classes of ImageNet may share a name (crane, the bird and the
+    machine): the one that no other output can mean is taken, and two outputs of the same name only where all
+    thousand stand in ImageNet's order.
+    """
+    known = imagenet_classes()
+    where: dict[str, set[int]] = {}
+    for i, label in enumerate(known.names):
+        for form in spellings(label):
+            where.setdefault(form, set()).add(i)
+    where |= {name: {known.ids.index(wnid)} for name, wnid in _ALSO.items()}
+    may = [_meanings(name, where, known.names) for name in names]
+    if len(may) == len(known) and all(i in found for i, found in enumerate(may)):
+        return Classes(tuple(names), known.ids)
+    settled: dict[int, int] = {}
+    while fresh := {i: k for k, found in enumerate(may) if len(found) == 1 for i in found if i not in settled}:
+        settled |= fresh
+        may = [found if len(found) == 1 else found - settled.keys() for found in may]
+    if len(settled) != len(may) or any(len(found) != 1 for found in may):
+        return Classes(tuple(names))
+    return Classes(tuple(names), tuple(known.ids[found.pop()] for found in may))
+
+
+def _meanings(name: str, where: Mapping[str, set[int]], labels: Sequence[str]) -> set[int]:
+    """The classes that a label text may mean: by the whole of it, else by any of its synonyms.
+
+    Case decides only between classes that differ in nothing else (Cardigan, the dog; cardigan, the jacket).
+    """
+    whole = max(spellings(name), key=len)
+    found = set(where.get(whole) or set().union(*(where.get(form, set()) for form in spellings(name))))
+    return {i for i in found if name.strip() in labels[i].split(", ")} or found
 
 
 def read_labels(path: str | Path) -> Classes:

@@ -52,8 +52,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
 def resize_and_crop(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     """Bring an RGB picture to a model's input size.
 
-    The shorter side is resized to ``preprocessing.resize`` pixels (the longer one rounded down), then the
-    middle is cut out; where the crop is larger than the picture, black is added around it.
+    The shorter side is resized to ``preprocessing.resize`` pixels (the longer one rounded down; or both sides, see
+    ``squash``), then the middle is cut out; where the crop is larger than the picture, black is added around it.
 
     Args:
         image: RGB picture of any size.
@@ -67,7 +67,8 @@ def resize_and_crop(image: Image.Image, preprocessing: Preprocessing) -> Image.I
     """
     height, width = preprocessing.size
     if preprocessing.squash:
-        return image.resize((width, height), _FILTERS[preprocessing.interpolation])
+        across = (width, height) if preprocessing.resize is None else (preprocessing.resize,) * 2
+        return _center_crop(image.resize(across, _FILTERS[preprocessing.interpolation]), height, width)
     if preprocessing.resize is None:
         if image.size != (width, height):
             raise DataError(
