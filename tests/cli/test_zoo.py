@@ -23,7 +23,7 @@ def test_a_model_is_shown_as_it_is_listed(command: Any) -> None:
 
 def test_the_card_says_what_one_must_know(command: Any) -> None:
     said = command("show", "zoo:resnet152_fd").out
-    for part in ("adversarially trained", "Feature Denoising", "verified       False", "never compared", "unclear"):
+    for part in ("adversarially trained", "Feature Denoising", "verified       False", "never run with", "unclear"):
         assert part in said
     assert "RobustBench leaderboard" in command("show", "zoo:cifar10/trades").out
 

@@ -1,7 +1,7 @@
 """Checkpoints under the names of older programs: every tensor finds its place, and the network answers as theirs did.
 
-``zoo-originals.json.gz`` holds names, shapes and a few logits recorded with timm 0.6.7 and robustness 1.2.1
-(scripts/zoo_fixtures.py); no weights.
+``zoo-originals.json.gz`` holds names, shapes and a few logits recorded with timm 0.6.7, robustness 1.2.1 and the
+programs of T2T-ViT's authors and of ARES 2.0 (scripts/zoo_fixtures.py); no weights.
 """
 
 from __future__ import annotations
@@ -48,6 +48,10 @@ IN_THE_ZOO = {
     "timm xcit_large_12": "xcitl_sota",
     "robustness resnet50": "resnet50_sota1",
     "robustness wide_resnet50_2": "wresnet50_sota",
+    "T2T-ViT 14": "t2t14_normal",
+    "T2T-ViT 19": "t2t19_normal",
+    "T2T-ViT 24": "t2t24_normal",
+    "ares resnet152_fd": "resnet152_fd",
 }
 
 

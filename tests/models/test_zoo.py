@@ -77,7 +77,7 @@ def test_every_card_is_complete(name: str) -> None:
     assert one.sha256 == "" or re.fullmatch(r"[0-9a-f]{64}", one.sha256)
     assert one.layout in LAYOUTS
     assert one.choice in ("paper", "ours")
-    assert one.verified or "never compared" in one.note
+    assert one.verified or "never run with the authors' weights" in one.note
     assert one.preprocessing.size == ((224, 224) if one.dataset == "imagenet" else (32, 32))
     assert one.preprocessing.resize == (256 if one.dataset == "imagenet" else None)
     for source, numbers in one.published.items():
@@ -135,6 +135,21 @@ def test_our_own_architectures_run_forward_and_backward(module: torch.nn.Module)
     assert x.grad.abs().amax((1, 2, 3)).min() > 0
 
 
+def test_the_largest_robust_resnets_use_gelu() -> None:
+    for one in entries().values():
+        if one.family in ("ResNet", "Wide ResNet") and one.architecture.startswith("timm:"):
+            with torch.device("meta"):
+                kinds = {type(part).__name__ for part in build(one).modules()}
+            assert ("GELU" in kinds, "ReLU" in kinds) == ((True, False) if one.arguments else (False, True)), one.name
+
+
+def test_t2t_has_the_parameters_of_its_paper() -> None:
+    """21.5, 39.2 and 64.1 million (Yuan et al., 2021, table 2), with the position codes counted."""
+    for name, published in (("t2t14_normal", 21.5), ("t2t19_normal", 39.2), ("t2t24_normal", 64.1)):
+        width = entry(name).arguments["width"]
+        assert round((entry(name).parameters + 197 * width) / 1e6, 1) == published
+
+
 def test_tokens_know_their_places() -> None:
     """Position codes as Vaswani et al. (2017) give them: sines at even channels, cosines at odd ones."""
     codes = T2TViT(64, 1, 2).pos_embed
@@ -159,10 +174,10 @@ def test_a_model_is_loaded_with_the_papers_preprocessing_and_its_card() -> None:
     assert model.preprocessing == entry("vits_at").preprocessing
     assert (model.preprocessing.resize, model.preprocessing.interpolation) == (256, "bicubic")
     assert model.classes is not None and len(model.classes) == 1000
-    assert model.card["paradigm"] == "adversarially trained"
     assert model.card["parameters"] == 22_050_664
     assert model.card["mean"] == [0.485, 0.456, 0.406]
     assert "never trained" in model.card["notes"][0]
+    assert "paradigm" not in model.card, "random weights are not adversarially trained"
     assert not model.published and not model.training
 
 
@@ -193,6 +208,7 @@ def test_a_checkpoint_is_found_in_the_folder_and_by_its_path(
     assert found.fingerprint != load_model("zoo:cifar10/fast_at?pretrained=false").fingerprint
     assert found(images).shape == (4, 10)
     assert found.classes is not None and found.classes.names[:2] == ("airplane", "automobile")
+    assert found.card["paradigm"] == "adversarially trained"
     assert found.published["cifar10 top1"] == pytest.approx(0.8334)
     assert found.published["source"] == "RobustBench leaderboard"
 

@@ -67,8 +67,8 @@ class _TokensToToken(nn.Module):
 def _sinusoids(places: int, width: int) -> Tensor:
     """Fixed position codes [1, places, width] (Vaswani et al., 2017): sines at even channels, cosines at odd ones."""
     channel = torch.arange(width)
-    angle = torch.arange(places)[:, None] / 10000 ** (2 * (channel // 2) / width)
-    return torch.where(channel % 2 == 0, angle.sin(), angle.cos())[None]
+    angle = torch.arange(places)[:, None] / 10000.0 ** (2 * (channel // 2) / width).double()
+    return torch.where(channel % 2 == 0, angle.sin(), angle.cos())[None].float()
 
 
 class T2TViT(nn.Module):

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from aresbench.models.classifier import Classifier
 
 _CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+# Facts that a classifier keeps elsewhere, and those that random weights do not have.
+_TOLD_OTHERWISE = {"mean", "std", "published", "preprocessing"}
+_OF_WEIGHTS = {"paradigm", "data", "weights", "mirrors", "sha256", "own_preprocessing", "licence", "verified"}
 
 
 class ZooSource(KnownSource):
@@ -57,9 +60,10 @@ class ZooSource(KnownSource):
             raise SpecError(f"pretrained={pretrained!r} is neither true nor false")
         if not pretrained and len(options) > 1:
             raise SpecError(f"zoo:{rest} is asked for a file and for random weights", "leave one of the two out")
-        card = {k: v for k, v in one.facts().items() if k not in ("mean", "std", "published", "preprocessing")}
+        left_out = _TOLD_OTHERWISE if pretrained else _TOLD_OTHERWISE | _OF_WEIGHTS
+        card = {k: v for k, v in one.facts().items() if k not in left_out}
         if not pretrained:
-            card["notes"] = [RANDOM, *one.notes]
+            card["notes"] = [RANDOM]
         return Classifier(
             _weighted(one, options) if pretrained else build(one),
             one.mean,
