@@ -181,6 +181,22 @@ def test_a_model_is_loaded_with_the_papers_preprocessing_and_its_card() -> None:
     assert not model.published and not model.training
 
 
+def test_tagged_weights_come_from_timm_and_keep_the_papers_preprocessing(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def fetched(name: str, *, pretrained: bool) -> torch.nn.Module:
+        asked.append((name, pretrained))
+        return build(entry("xcits_normal"))
+
+    monkeypatch.setattr("aresbench.models.sources.timm.build", fetched)
+    model = load_model("zoo:xcits_normal")
+    assert asked == [("xcit_small_24_p16_224.fb_in1k", True)]
+    assert model.name == "zoo:xcits_normal"
+    assert model.preprocessing == entry("xcits_normal").preprocessing, "not timm's crop of 1.0"
+    assert model.card["weights"] == "timm:xcit_small_24_p16_224.fb_in1k"
+    assert "imagenet top1" not in model.published, "timm measured with another crop"
+
+
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
     """A checkpoint of ``cifar10/fast_at`` with random weights, under the usual names, as its authors' program saves."""
