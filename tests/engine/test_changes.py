@@ -12,6 +12,7 @@ from aresbench.data.base import load_images
 from aresbench.data.load import load_dataset
 from aresbench.engine import cell as cell_module
 from aresbench.engine import pictures as pictures_module
+from aresbench.engine import scratch as scratch_module
 
 
 @pytest.fixture
@@ -92,9 +93,9 @@ def test_without_room_images_are_changed_again(counted, tmp_path, monkeypatch, w
         raise OSError(28, "No space left on device")
 
     if way == "no file can be made":
-        monkeypatch.setattr(pictures_module.tempfile, "TemporaryFile", full)
+        monkeypatch.setattr(scratch_module.tempfile, "TemporaryFile", full)
     else:
-        monkeypatch.setattr(pictures_module.os, "pwrite", full if way == "the disk is full" else lambda *_: 1)
+        monkeypatch.setattr(scratch_module.os, "pwrite", full if way == "the disk is full" else lambda *_: 1)
     tasks = ab.tasks("digits", "corruption(fog, 5)")
     models = ["samples:digits-plain", "samples:digits-robust"]
     results = ab.evaluate(models, tasks, n=40, store=tmp_path / "runs", doctor=False)

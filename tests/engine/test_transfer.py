@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import ClassVar
 
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -17,6 +18,8 @@ from aresbench.attacks import geometry
 from aresbench.attacks.base import Attack, State
 from aresbench.attacks.load import make_attack
 from aresbench.core.errors import ModelError, SpecError
+from aresbench.data.base import load_images
+from aresbench.engine import transfer as transfer_module
 from aresbench.engine.driver import Job, run_attack
 from aresbench.engine.prepare import prepared
 from aresbench.engine.transfer import Transfer
@@ -264,3 +267,47 @@ def test_breaks_that_survive_eight_bits_are_told_from_others(hyperplane):
         if fooled:
             assert found[row].rounded == pytest.approx((whole - x[row]).abs().max().item(), rel=1e-5)
     assert [found[row].forwards for row in (2, 3, 4)] == [1, 1, 1]
+
+
+TRANSFERS = ("transfer(linf, 16/255, mim, from=samples:digits-robust)", "clean")
+
+
+def test_a_surrogate_is_attacked_once_for_all_targets(tmp_path, monkeypatch):
+    """The rows of each target are those of a run of its own, and what was made for one is tried on the next."""
+    searched = []
+    original = transfer_module.Transfer._searched
+
+    def watching(self, jobs):
+        for group in original(self, jobs):
+            searched.extend(one.job.row for one in group)
+            yield group
+
+    monkeypatch.setattr(transfer_module.Transfer, "_searched", watching)
+    targets = ["samples:digits-plain", "samples:digits-robust"]
+    tasks = [ab.Task("digits", text) for text in TRANSFERS]
+    together = ab.evaluate(targets, tasks, n=40, store=tmp_path / "together", doctor=False)
+    right = together["clean"].images().groupby("id")["correct"].any()
+    assert len(searched) == right.sum()  # each image that some target gets right, once
+    searched.clear()
+    parts = [ab.evaluate(target, tasks, n=40, store=tmp_path / "apart", doctor=False) for target in targets]
+    assert len(searched) > right.sum()
+    columns = ["model", "task", "id", "breaking_budget", "breaking_distance", "adv_prediction"]
+    apart = pd.concat([part.images() for part in parts], ignore_index=True)
+    pd.testing.assert_frame_equal(together.images()[columns], apart[columns])
+
+
+def test_on_the_diagonal_transfer_is_the_attack_itself(tmp_path):
+    """Source = target: the last iterate of the same attack run white-box at the same budget with the same seed."""
+    model = ab.load_model("samples:digits-robust").eval()
+    data = ab.load_dataset("digits")[:30]
+    x, _, _ = load_images(data, range(30), model.preprocessing)
+    y = torch.tensor(data.labels)
+    out = ab.attack(model, x, y, "mim", "linf:16/255", surrogate=model, seed=0, ids=list(data.ids))
+    tasks = [ab.Task("digits", TRANSFERS[0])]
+    images = ab.evaluate(model, tasks, n=30, store=tmp_path, doctor=False).images()
+    right = torch.tensor(images["correct"].to_numpy())
+    broken = torch.tensor((images["breaking_budget"].notna() & images["correct"]).to_numpy())
+    assert broken.tolist() == (out.broken & right).tolist()
+    with torch.no_grad():
+        fooled = model(out.x_adv).argmax(1) != y
+    assert (fooled == broken)[right].all() and broken.any()

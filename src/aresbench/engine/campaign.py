@@ -12,7 +12,7 @@ from aresbench.core.threat import Adversary
 from aresbench.engine.driver import Driver, Finished, Job
 from aresbench.engine.ladder import Attempt, Move, next_move
 from aresbench.engine.prepare import Prepared
-from aresbench.engine.transfer import Transfer
+from aresbench.engine.transfer import Made, Transfer
 
 Group = list[tuple[Finished, Move]]
 
@@ -26,6 +26,7 @@ class Campaign:
         attacks: its attacks and its bound by their spec texts.
         x, y, ids, target, seed, batch, rounding: as in ``Driver``.
         surrogate: what the attacks see instead of ``model``, which then only judges.
+        made: what they made of these images for another model.
     """
 
     def __init__(
@@ -42,8 +43,10 @@ class Campaign:
         batch: int | None = None,
         rounding: bool = False,
         surrogate: Prepared | None = None,
+        made: Made | None = None,
     ) -> None:
         self.model, self.adversary, self.attacks, self.surrogate = model, adversary, attacks, surrogate
+        self.made = made
         self.x, self.y, self.ids, self.target = x, y, ids, target
         self.seed, self.batch, self.rounding = seed, batch, rounding
         self.minimal = frozenset(spec for spec, attack in attacks.items() if attack.kind == "minimal")
@@ -122,6 +125,7 @@ class Campaign:
                 batch=self.batch,
                 component=spec,
                 rounding=self.rounding,
+                made=self.made,
             )
         return Driver(
             self.model,

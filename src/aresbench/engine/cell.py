@@ -26,7 +26,7 @@ from aresbench.engine.ladder import Attempt, Move, breaking_rung, within
 from aresbench.engine.pictures import Pictures
 from aresbench.engine.plan import SHARD, Planned
 from aresbench.engine.prepare import OwnRandomState, Prepared, prepared
-from aresbench.engine.transfer import surrogates
+from aresbench.engine.transfer import Made, surrogates
 
 WINDOW_VALUES = 40_000_000  # float32 values of images held at once: 160 MB, 8 shards at 224 px
 EXAMPLES = 6  # pictures kept per cell, the first of the published order
@@ -72,7 +72,7 @@ def fill(
             if good:
                 changed = pictures.changed(plan, x, good)
                 models = models or _open_models(plan, changed[:2], device, stack)
-                worker = _Worker(plan, models, x, changed, good, device, batch)
+                worker = _Worker(plan, models, x, changed, good, device, batch, pictures.made(plan))
                 worker.run(partial(_advance_from, advance, ended))
             plan.cell.seal()
             advance(done, "")
@@ -132,7 +132,9 @@ class _Worker:
         places: list[int],
         device: torch.device,
         batch: int | None,
+        made: Made | None,
     ) -> None:
+        self.made = made
         self.plan, self.models, self.places, self.device, self.batch = plan, models, places, device, batch
         self.ids = [plan.dataset.ids[k] for k in places]
         self.original, self.x = x, changed
@@ -197,6 +199,7 @@ class _Worker:
             batch=self.batch,
             rounding=True,
             surrogate=surrogate,
+            made=self.made,
         )
         place = {image_id: k for k, image_id in enumerate(self.ids)}
         for row in plan.cell.attempts().itertuples():

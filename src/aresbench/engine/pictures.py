@@ -1,20 +1,20 @@
-"""The images of a run: decoded once for all models, and changed once for all that share a change."""
+"""The images of a run: decoded once for all models, changed once for all that share a change, attacked once on a
+surrogate for all models that the result is tried on."""
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from aresbench.data.cache import PictureCache, cache_folder
+from aresbench.data.cache import PictureCache
 from aresbench.engine.plan import SHARD, Planned
+from aresbench.engine.scratch import Scratch
+from aresbench.engine.transfer import Made
 from aresbench.ops.random import Streams
 
 Loaded: TypeAlias = tuple[Tensor, list[int], list[tuple[str, str]]]
@@ -27,11 +27,20 @@ def change_key(plan: Planned) -> tuple[object, ...] | None:
     return (plan.dataset.name, plan.preprocessing, plan.changes, plan.seed)
 
 
+def transfer_key(plan: Planned) -> tuple[object, ...] | None:
+    """Cells of equal keys try the very same adversarial images of a surrogate; ``None``: no surrogate."""
+    if not plan.surrogates or plan.adversary is None:
+        return None
+    searched = tuple((model.fingerprint, class_map) for model, class_map in plan.surrogates)
+    attacks = tuple(plan.attacks.values())
+    return (plan.dataset.name, plan.preprocessing, plan.changes, plan.seed, searched, attacks, plan.adversary.ladder)
+
+
 def side_by_side(cells: Sequence[Planned]) -> list[Planned]:
-    """The cells in their order, but those that ask for the same changed images follow on the first of them."""
+    """The cells in their order, but those that ask for the same images follow on the first of them."""
     groups: dict[object, list[Planned]] = {}
     for number, cell in enumerate(cells):
-        groups.setdefault(change_key(cell) or number, []).append(cell)
+        groups.setdefault(transfer_key(cell) or change_key(cell) or number, []).append(cell)
     return [cell for group in groups.values() for cell in group]
 
 
@@ -48,11 +57,14 @@ class Pictures:
     _kept: dict[tuple[object, str], Tensor] = field(default_factory=dict)
     _bytes: int = 0
     _awaited: Counter[object] = field(default_factory=Counter)
-    _changed: _Scratch | None = None
+    _changed: tuple[object, Scratch] | None = None
+    _made: tuple[object, Made] | None = None
 
     def expect(self, cells: Iterable[Planned]) -> None:
-        """Say which cells will come, so that changed images are kept where another cell needs them."""
-        self._awaited.update(change_key(cell) for cell in cells if cell.missing)
+        """Say which cells will come, so that images are kept where another cell needs them."""
+        for cell in cells:
+            if cell.missing:
+                self._awaited.update((change_key(cell), transfer_key(cell)))
 
     def load(self, plan: Planned, places: list[int], on_bad: Any) -> Loaded:
         """As ``load_images``, from memory or the picture cache where possible."""
@@ -94,30 +106,53 @@ class Pictures:
         if key is None:
             return x
         ids = [plan.dataset.ids[k] for k in places]
-        if self._changed is None or self._changed.key != key:
+        if self._changed is None or self._changed[0] != key:
             self._drop()
-            if self._awaited[key] > 1:  # this cell and another
-                self._changed = _Scratch.open(key, x.shape[1:])
-        scratch = self._changed
-        result, new = scratch.read(ids) if scratch else (torch.empty_like(x), list(range(len(ids))))
+            if self._awaited[key] > 1 and (room := Scratch.open(x.shape[1:], torch.uint8)):  # this cell and another
+                self._changed = key, room
+        scratch = self._changed[1] if self._changed else None
+        if scratch is None:
+            return _change(plan, x, ids)
+        levels, new = scratch.read(ids)
+        result = levels.to(torch.float32).div_(255)
         if new:
             made = _change(plan, x[new], [ids[k] for k in new])
             result[new] = made
-            if scratch and not scratch.write([ids[k] for k in new], made):
+            levels = (made * 255).round_()
+            eight_bits = torch.equal(levels.div(255), made)  # a corruption's are; a filter's are not
+            if not eight_bits or not scratch.write([ids[k] for k in new], levels.to(torch.uint8)):
                 self._drop()
         return result
 
+    def made(self, plan: Planned) -> Made | None:
+        """Where a transfer's adversarial images are kept for other targets; ``None``: there are no others."""
+        key = transfer_key(plan)
+        if key is None or self._awaited[key] < 1:
+            return None
+        if self._made is None or self._made[0] != key:
+            self._forget()
+            if self._awaited[key] > 1:
+                self._made = key, Made()
+        return self._made[1] if self._made else None
+
     def finish(self, plan: Planned) -> None:
-        """A cell is complete; changed images that no other cell needs are let go."""
-        key = change_key(plan)
-        self._awaited[key] -= 1
-        if self._changed is not None and self._changed.key == key and self._awaited[key] < 1:
+        """A cell is complete; images that no other cell needs are let go."""
+        change, transfer = change_key(plan), transfer_key(plan)
+        self._awaited.subtract((change, transfer))
+        if self._changed is not None and self._changed[0] == change and self._awaited[change] < 1:
             self._drop()
+        if self._made is not None and self._made[0] == transfer and self._awaited[transfer] < 1:
+            self._forget()
 
     def _drop(self) -> None:
         if self._changed is not None:
-            self._changed.close()
+            self._changed[1].close()
         self._changed = None
+
+    def _forget(self) -> None:
+        if self._made is not None:
+            self._made[1].close()
+        self._made = None
 
 
 def _entry(plan: Planned, place: int) -> tuple[object, str]:
@@ -132,61 +167,3 @@ def _change(plan: Planned, x: Tensor, ids: list[str]) -> Tensor:
             parts.append(change(x[start : start + SHARD], streams))
         x = torch.cat(parts)
     return x
-
-
-class _Scratch:
-    """Changed images in 8 bits in a nameless file, which the system removes with the process.
-
-    A file and not memory: 50,000 images of 224 px are 7.5 GB. Written by plain writes, so that a full disk is an
-    error that can be caught (mapped memory would end the process).
-    """
-
-    def __init__(self, key: object, shape: tuple[int, ...], file: Any) -> None:
-        self.key, self.shape, self.bytes = key, shape, int(np.prod(shape))
-        self._file = file
-        self._slots: dict[str, int] = {}
-
-    @classmethod
-    def open(cls, key: object, shape: Sequence[int]) -> _Scratch | None:
-        """A new file beside the picture cache, else among the temporary files; ``None`` where none can be made."""
-        folder = cache_folder()
-        for place in (folder, None):
-            try:
-                if place is not None:
-                    place.mkdir(parents=True, exist_ok=True)
-                return cls(key, tuple(shape), tempfile.TemporaryFile(dir=place, buffering=0))
-            except OSError:
-                continue
-        return None
-
-    def read(self, ids: Sequence[str]) -> tuple[Tensor, list[int]]:
-        """float32 [N, C, H, W], and the rows that are not there."""
-        x = torch.empty((len(ids), *self.shape), dtype=torch.uint8)
-        missing = []
-        for row, image_id in enumerate(ids):
-            slot = self._slots.get(image_id)
-            if slot is None:
-                missing.append(row)
-            else:
-                os.preadv(self._file.fileno(), [x[row].numpy().reshape(-1).data], slot * self.bytes)
-        return x.to(torch.float32).div_(255), missing
-
-    def write(self, ids: Sequence[str], x: Tensor) -> bool:
-        """Keep images; False where they are no 8-bit ones (a filter's) or the disk is full: nothing is lost then."""
-        levels = (x * 255).round_()
-        if not torch.equal(levels.div(255), x):
-            return False
-        pixels = levels.to(torch.uint8).contiguous().numpy()
-        try:
-            for image_id, image in zip(ids, pixels, strict=True):
-                slot = self._slots.get(image_id, len(self._slots))
-                if os.pwrite(self._file.fileno(), image.tobytes(), slot * self.bytes) != self.bytes:
-                    return False
-                self._slots[image_id] = slot
-        except OSError:
-            return False
-        return True
-
-    def close(self) -> None:
-        """Give the room back."""
-        self._file.close()

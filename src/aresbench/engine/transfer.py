@@ -17,6 +17,7 @@ from aresbench.core.errors import ModelError, SpecError
 from aresbench.engine.driver import Driver, Finished, Job
 from aresbench.engine.judge import fooled
 from aresbench.engine.prepare import OwnRandomState, Prepared, prepared
+from aresbench.engine.scratch import Scratch
 
 
 class _Mean(nn.Module):
@@ -69,6 +70,41 @@ def surrogates(
         yield first if len(ready) == 1 else replace(first, search=_Mean(ready), reduce=None, merged=0)
 
 
+class Made:
+    """What attacks made on a surrogate, kept for other targets: to the bit, since images are kept as they are."""
+
+    def __init__(self) -> None:
+        self._images: Scratch | None = None
+        self._rest: dict[tuple[str, str, str], Finished] = {}
+        self._full = False
+
+    def find(self, component: str, job: Job, image_id: str) -> Finished | None:
+        """What an attack made of an image at a budget, if it is known; the job becomes the one asked for."""
+        key = (component, job.label, image_id)
+        rest = self._rest.get(key)
+        if rest is None or self._images is None:
+            return None
+        return replace(rest, job=job, x_adv=self._images.read([key])[0][0])
+
+    def keep(self, component: str, ids: Sequence[str], made: Sequence[Finished]) -> None:
+        """Keep what was made of some images; on a full disk nothing more is kept."""
+        if self._full or not made:
+            return
+        if self._images is None:
+            self._images = Scratch.open(made[0].x_adv.shape, torch.float32)
+        keys = [(component, one.job.label, image_id) for one, image_id in zip(made, ids, strict=True)]
+        if self._images is None or not self._images.write(keys, torch.stack([one.x_adv.cpu() for one in made])):
+            self._full = True
+            return
+        nothing = torch.empty(0)
+        self._rest.update(zip(keys, (replace(one, x_adv=nothing) for one in made), strict=True))
+
+    def close(self) -> None:
+        """Give the room back."""
+        if self._images is not None:
+            self._images.close()
+
+
 class Transfer:
     """Stands where a ``Driver`` stands: the same jobs, the same findings, about a model that the attack never sees.
 
@@ -80,6 +116,7 @@ class Transfer:
         model: the target, which judges.
         surrogate: what the attack sees instead, on the same device.
         attack: an attack that stays inside a budget.
+        made: what the attack made of these images for another target; what is new is added.
         x, y, ids, norm, target, seed, batch, component, rounding: as in ``Driver``.
 
     Raises:
@@ -101,6 +138,7 @@ class Transfer:
         batch: int | None = None,
         component: str | None = None,
         rounding: bool = False,
+        made: Made | None = None,
     ) -> None:
         if attack.kind != "bounded":
             raise SpecError(
@@ -108,7 +146,8 @@ class Transfer:
                 "take an attack that uses the whole budget, e.g. mim",
             )
         self.model, self.attack, self.norm, self.rounding = model, attack, norm, rounding
-        self.x, self.y, self.target, self.seed = x, y, target, seed
+        self.x, self.y, self.ids, self.target, self.seed = x, y, ids, target, seed
+        self.component, self.made = component or "", made
         self.search = Driver(
             surrogate,
             attack,
@@ -127,11 +166,29 @@ class Transfer:
     def run(self, jobs: deque[Job]) -> Iterator[list[Finished]]:
         """Work through ``jobs``, yielding what is finished in groups; the caller may append more meanwhile."""
         random_state = OwnRandomState(self.seed, self.model.device)
+        while jobs:
+            for group in self._known(jobs) or self._searched(jobs):
+                for start in range(0, len(group), self.search.batch):
+                    with torch.no_grad(), random_state:
+                        judged = self._judge(group[start : start + self.search.batch])
+                    yield judged
+
+    def _known(self, jobs: deque[Job]) -> list[list[Finished]]:
+        """What is known of these jobs already, taken out of them."""
+        if self.made is None:
+            return []
+        known = [found for job in jobs if (found := self.made.find(self.component, job, self.ids[job.row]))]
+        done = {id(found.job) for found in known}
+        left = [job for job in jobs if id(job) not in done]
+        jobs.clear()
+        jobs.extend(left)
+        return [known] if known else []
+
+    def _searched(self, jobs: deque[Job]) -> Iterator[list[Finished]]:
         for group in self.search.run(jobs):
-            for start in range(0, len(group), self.search.batch):
-                with torch.no_grad(), random_state:
-                    judged = self._judge(group[start : start + self.search.batch])
-                yield judged
+            if self.made is not None:
+                self.made.keep(self.component, [self.ids[one.job.row] for one in group], group)
+            yield group
 
     def _judge(self, made: list[Finished]) -> list[Finished]:
         rows = torch.tensor([finished.job.row for finished in made])
