@@ -61,6 +61,15 @@ def test_the_content_tells_the_kind_not_the_suffix(weights: dict, small: nn.Modu
     assert same_as(small, f"really_safetensors.pt{ARCH}") and same_as(small, f"really_torch.safetensors{ARCH}")
 
 
+@pytest.mark.parametrize("first", [0x80, ord("P")])
+def test_a_safetensors_header_may_begin_like_a_pickle(weights: dict, small: nn.Module, first: int) -> None:
+    for padding in range(300):
+        save_file(weights, "w.safetensors", {"note": "x" * padding})
+        if Path("w.safetensors").read_bytes()[0] == first:
+            break
+    assert Path("w.safetensors").read_bytes()[0] == first and same_as(small, f"w.safetensors{ARCH}")
+
+
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module.model.", "_orig_mod.module."])
 @pytest.mark.parametrize("nest", ["{}", "state_dict", "model", "checkpoint.model_state"])
 def test_common_nestings_and_prefixes_are_taken_off(weights: dict, small: nn.Module, prefix: str, nest: str) -> None:

@@ -126,6 +126,7 @@ TABLES: dict[str, dict[str, str]] = {
         "zoo": "aresbench.models.sources.zoo:ZooSource",
         "timm": "aresbench.models.sources.timm:TimmSource",
         "torchvision": "aresbench.models.sources.torchvision:TorchvisionSource",
+        "hf": "aresbench.models.sources.hf:HuggingFaceSource",
         "python": "aresbench.models.sources.python:PythonSource",
         "weights": "aresbench.models.sources.weights:WeightsSource",
     },

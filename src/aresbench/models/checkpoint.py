@@ -54,7 +54,7 @@ def read_checkpoint(path: Path, key: str | None = None) -> Checkpoint:
         ModelError: missing, truncated, not weights at all, or a pickle that wants to run code.
     """
     head = _head(path)
-    if head[:1] in (b"\x80", b"P") or head[:4] == b"PK\x03\x04":
+    if head[:1] in (b"\x80", b"P") and not _begins_safetensors(path, head):
         return _read_torch(path, key)
     return _read_safetensors(path)
 
@@ -80,6 +80,11 @@ def _head(path: Path) -> bytes:
     if start.startswith(b"version https://git-lfs"):
         raise ModelError(f"{path} is a Git LFS pointer, not the weights themselves", "run git lfs pull")
     return head
+
+
+def _begins_safetensors(path: Path, head: bytes) -> bool:
+    """Is it a length and a header? The length may begin with the first byte of a pickle or a zip file."""
+    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= path.stat().st_size
 
 
 def _read_safetensors(path: Path) -> Checkpoint:
