@@ -7,11 +7,15 @@ import shlex
 import shutil
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from aresbench.cli.again import Sources, add_sources
 from aresbench.cli.chosen import add_store, cells_of, model_of, open_store
 from aresbench.cli.parser import print_columns, print_json, readable_size
-from aresbench.core.errors import StoreError
+from aresbench.core.errors import SpecError, StoreError
+
+if TYPE_CHECKING:
+    from aresbench.store import Cell
 
 
 def add(verbs: Any) -> None:
@@ -35,6 +39,13 @@ def add(verbs: Any) -> None:
     export.add_argument(
         "-o", "--output", required=True, metavar="TARGET", help="a bundle FILE.zip, or the folder of a new archive"
     )
+    export.add_argument(
+        "--images",
+        action="store_true",
+        help="into a bundle also the adversarial images, so that `verify` can check them; those that the archive does "
+        "not keep yet are made again, one attempt for each broken image",
+    )
+    add_sources(export)
     export.set_defaults(call=_export)
 
     merge = actions.add_parser("merge", help="copy other archives or bundles into this one; twice changes nothing")
@@ -76,11 +87,9 @@ def _status(args: argparse.Namespace) -> int:
 def _export(args: argparse.Namespace) -> int:
     cells = cells_of(open_store(args.store), args.models)
     if args.output.endswith(".zip"):
-        from aresbench.store import write_bundle
-
-        size = write_bundle(args.output, cells, command=shlex.join(["aresbench", *args.argv]), breaks=False)
-        print(f"{len(cells)} cells in {args.output}, {readable_size(size)}")
-        return 0
+        return _export_bundle(args, cells)
+    if args.images:
+        raise SpecError(f"--images goes with a bundle, and {args.output} is a folder", "write -o FILE.zip")
     if Path(args.output).expanduser().resolve() == Path(args.store).expanduser().resolve():
         raise StoreError(f"{args.output} is the archive itself", "name another folder")
     from aresbench.store.files import explain
@@ -94,6 +103,37 @@ def _export(args: argparse.Namespace) -> int:
             shutil.copytree(cell.folder, copy.folder, dirs_exist_ok=True, ignore=leave)
     print(f"{len(cells)} cells copied to {target.path}")
     return 0
+
+
+def _export_bundle(args: argparse.Namespace, cells: list[Cell]) -> int:
+    from aresbench.store import write_bundle
+
+    if Path(args.output).is_dir():
+        raise StoreError(f"{args.output} is a folder", "name a file that is to be written")
+    if args.images:
+        _keep_images(args, cells)
+    size = write_bundle(args.output, cells, command=shlex.join(["aresbench", *args.argv]), breaks=args.images)
+    print(f"{len(cells)} cells in {args.output}, {readable_size(size)}")
+    return 0
+
+
+def _keep_images(args: argparse.Namespace, cells: list[Cell]) -> None:
+    """Have the archive keep the adversarial images of these cells."""
+    claims = [cell for cell in cells if cell.description["task"]["kind"] == "adversary"]
+    if not claims:
+        return
+    from aresbench.engine.evaluate import chosen_device
+    from aresbench.engine.evidence import keep_breaks
+
+    sources, device = Sources(args, claims), chosen_device(args.device)
+    for cell in claims:
+        model, data = sources.model(cell), sources.data(cell)
+        kept = keep_breaks(cell, model, data, device=device, batch=args.batch)
+        task = cell.description["task"]["name"]
+        cost = f"{kept.forwards} forwards, {kept.backwards} backwards"
+        print(f"{model_of(cell)} · {task}: {kept.made} images made again ({cost}), {kept.there} were there")
+        for name, reason in kept.lost:
+            print(f"  no image of {name}: {reason}")
 
 
 def _merge(args: argparse.Namespace) -> int:

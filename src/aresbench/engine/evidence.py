@@ -27,10 +27,9 @@ from aresbench.engine.prepare import Prepared, prepared
 from aresbench.engine.restage import changed_since, replan, view_of, windows
 from aresbench.engine.transfer import surrogates
 from aresbench.models.classifier import Classifier
+from aresbench.report.best_known import SUBMISSION
 from aresbench.store import Cell, Store
 from aresbench.store.exact import origin, pack
-
-SUBMISSION = "submission("
 
 
 @dataclass
@@ -80,7 +79,7 @@ def keep_breaks(
     wanted = {name: row for name, row in rows.items() if name not in have}
     if not wanted:
         return kept
-    if SUBMISSION in identity["threat"]:
+    if f"{SUBMISSION}(" in identity["threat"]:
         kept.lost = [(name, "a submitted image cannot be made again") for name in wanted]
         return kept
     view = view_of(data, wanted)

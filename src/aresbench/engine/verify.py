@@ -124,7 +124,9 @@ def verify(
     with ExitStack() as stack:
         ready: Prepared | None = None
         for places, x, y in windows(plan, list(range(len(view))), bad):
-            ready = ready or stack.enter_context(prepared(model, x[:2], class_map=plan.class_map, device=device))
+            ready = ready or stack.enter_context(
+                prepared(model, x[:2], class_map=plan.class_map, device=device, attacked=False)
+            )
             checker.window(ready, places, x, y)
     found.findings += [Finding("data", i, reason) for i, reason in bad]
     if found.noise > max(1, FEW * len(rows)):

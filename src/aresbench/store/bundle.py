@@ -154,8 +154,8 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
             file = zipfile.ZipFile(path)
         except zipfile.BadZipFile:
             raise StoreError(f"{path} is no bundle, or was cut short", _AGAIN) from None
-        with file:
-            yield file
+    with file:
+        yield file
 
 
 _AGAIN = "copy it again from where it came, or pack it again: aresbench store export -o FILE.zip"
