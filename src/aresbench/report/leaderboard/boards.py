@@ -1,0 +1,240 @@
+"""Measured summaries and published tables → boards: one a dataset, a row a model, a column a figure of one source.
+
+A column belongs to exactly one source and protocol, so that a measured and a published number never share one; a row
+may have figures of several sources, where they name the same model at the same input size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from aresbench.metrics import Curve, Score
+from aresbench.metrics.published import Published
+from aresbench.report import charts
+from aresbench.report.reading import NORM_NAMES, Reading
+from aresbench.report.summary import Column as Measured
+from aresbench.report.summary import Section, Summary
+
+MEASURED, PUBLISHED = "measured", "published"
+TITLES = {"imagenet": "ImageNet", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
+TRANSFORMERS = frozenset({
+    "beit", "beitv2", "caformer", "cait", "coat", "coatnet", "coatnext", "convit", "crossvit", "davit", "deit",
+    "edgenext", "efficientformer", "efficientformerv2", "efficientvit", "eva", "fastvit", "flexivit", "gcvit", "hiera",
+    "levit", "maxvit", "maxxvit", "maxxvitv2", "mobilevit", "mobilevitv2", "mvitv2", "naflexvit", "nest", "nextvit",
+    "pit", "pvt", "rvt", "shvit", "swiftformer", "swin", "swinv2", "t2t", "tiny_vit", "tnt", "transformer", "twins",
+    "visformer", "vit", "volo", "xcit",
+})  # fmt: skip
+"""Families counted as Transformers, hybrids with attention among them; others that are named count as CNNs."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One kind of figure of one source.
+
+    Args:
+        key: unique on its board; starts with ``measured`` or the published source's name.
+        kind: ``measured`` or ``published``.
+        source: the group's heading, e.g. ``RobustBench``.
+        hint: the protocol, in one line.
+        role: what the figure speaks of: ``clean``, ``robust``, ``corruption``, ``natural`` …
+        budget: the threat's budget, or empty.
+    """
+
+    key: str
+    label: str
+    kind: str
+    source: str
+    hint: str
+    role: str
+    budget: str
+    better: str
+    unit: str
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number with its interval, as shares where the unit is ``%``; ``n`` 0: not known, and then no interval."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    flags: tuple[str, ...] = ()
+
+
+@dataclass
+class Model:
+    """One row: who it is, where it comes from, and its figures by column."""
+
+    key: str
+    name: str
+    facts: dict[str, str] = field(default_factory=dict)
+    sources: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    figures: dict[str, Figure] = field(default_factory=dict)
+
+    @property
+    def page(self) -> str:
+        """The file name of its page."""
+        slug = re.sub(r"[^a-z0-9]+", "-", self.key.lower()).strip("-")[:60]
+        return f"{slug}-{hashlib.blake2b(self.key.encode(), digest_size=4).hexdigest()}.html"
+
+    @property
+    def kind(self) -> str:
+        """``Transformer``, ``CNN and others``, or empty where the family is unknown."""
+        family = self.facts.get("family", "").lower()
+        return ("Transformer" if family in TRANSFORMERS else "CNN and others") if family else ""
+
+
+@dataclass(frozen=True)
+class Track:
+    """Curves of the measured models of one section.
+
+    Args:
+        ticks: place on the axis → what is written there.
+        curves: model key → points: what stands at the place, the place, and value, low and high as shares.
+    """
+
+    title: str
+    axis: str
+    ticks: Mapping[float, str]
+    curves: Mapping[str, list[tuple[str, float, float, float, float]]]
+
+
+@dataclass
+class Board:
+    """Everything about one dataset."""
+
+    name: str
+    title: str
+    columns: dict[str, Column] = field(default_factory=dict)
+    models: dict[str, Model] = field(default_factory=dict)
+    tracks: list[Track] = field(default_factory=list)
+    sections: list[tuple[Section, Mapping[str, str]]] = field(default_factory=list)
+    """Measured sections, each with the key of every model's row."""
+
+
+def boards(summary: Summary | None, tables: Sequence[Published]) -> list[Board]:
+    """All boards: those with measured results first, then those of published figures alone.
+
+    Args:
+        summary: what was measured, or nothing.
+        tables: published tables to show beside it.
+    """
+    found: dict[str, Board] = {}
+    taken = {entry.key for table in tables for entry in table.entries}
+    for place, section in enumerate(summary.sections if summary else ()):
+        _add_section(_board(found, section.dataset, section.title), section, place, taken)
+    for table in tables:
+        _add_table(found, table)
+    for board in found.values():
+        used = {key for model in board.models.values() for key in model.figures}
+        board.columns = {key: column for key, column in board.columns.items() if key in used}
+    return list(found.values())
+
+
+def home(dataset: str) -> str:
+    """The board of a dataset: ``imagenet`` of ``imagenet-r`` and ``cifar10`` of ``cifar10.1``."""
+    return next((name for name in TITLES if re.match(rf"{name}(?![a-z0-9])", dataset)), dataset)
+
+
+def _board(found: dict[str, Board], dataset: str, title: str) -> Board:
+    name = home(dataset)
+    return found.setdefault(name, Board(name, TITLES.get(name, title)))
+
+
+def _add_section(board: Board, section: Section, place: int, taken: set[str]) -> None:
+    prefix, source = f"{MEASURED}{place}:", section.title
+    for column in section.columns:
+        units = [s for row in section.rows if (s := row.scores.get(column.key)) is not None]
+        better, unit = (units[0].better, units[0].unit) if units else ("higher", "%")
+        role, budget = _role(column, section)
+        key = prefix + column.key
+        board.columns[key] = Column(
+            key, column.label, MEASURED, source, f"{section.title}: {column.hint}", role, budget, better, unit
+        )
+    keys = {}
+    for row in section.rows:
+        key = keys[row.model] = _key(row.model, section.models[row.model], taken)
+        model = board.models.setdefault(key, Model(key, row.model))
+        model.facts |= {k: str(v) for k, v in row.about.items() if isinstance(v, str | int | float) and v != ""}
+        model.sources.setdefault(MEASURED, {})
+        for name, score in row.scores.items():
+            if score is not None and not score.missing:
+                model.figures[prefix + name] = _figure(score)
+    board.sections.append((section, keys))
+    board.tracks += _tracks(section, keys)
+
+
+def _figure(score: Score) -> Figure:
+    return Figure(score.value, score.low, score.high, score.n, score.flags)
+
+
+def _key(label: str, readings: Sequence[Reading], taken: set[str]) -> str:
+    """The published key of the same model at the same input size, else its own label."""
+    name = readings[0].model
+    shape = (readings[0].description["identity"]["protocol"].get("preprocessing") or {}).get("size") or [0]
+    if label != name:  # one name with several weights: none of them is known to be the published one
+        return label
+    return next((key for key in (f"{name} @{shape[0]}", name) if key in taken), name)
+
+
+def _role(column: Measured, section: Section) -> tuple[str, str]:
+    kind = column.key.split(" ")[0]
+    if kind == "clean":
+        return ("natural" if section.about.get("parent") else "clean"), ""
+    if kind in ("robust", "union"):
+        return "robust", column.label
+    return ("area" if kind == "area" else "corruption"), ""
+
+
+def _tracks(section: Section, keys: Mapping[str, str]) -> list[Track]:
+    found = []
+    for norm in dict.fromkeys(c.norm for c in section.curves):
+        curves = next(c for c in section.curves if c.norm == norm)
+        places, _ = charts.positions(curves.budgets)
+        ticks = {place: charts.axis_label(budget) for budget, place in places.items()}
+        points = {keys[m]: _points(places.items(), c) for m, c in curves.curves.items()}
+        found.append(Track(f"{section.title}: accuracy under attack", f"{NORM_NAMES.get(norm, norm)} ε", ticks, points))
+    for name, of_models in section.severity.items():
+        if name.startswith("mean"):
+            points = {keys[m]: _points([(f"{x:g}", float(x)) for x in c.x], c) for m, c in of_models.items()}
+            ticks = {place: at for of_model in points.values() for at, place, *_ in of_model}
+            found.append(Track(f"{section.title}: corruptions, {name}", "severity", ticks, points))
+    return [track for track in found if track.curves]
+
+
+def _points(places: Iterable[tuple[str, float]], curve: Curve) -> list[tuple[str, float, float, float, float]]:
+    rows = zip(places, curve.value.tolist(), curve.low.tolist(), curve.high.tolist(), strict=True)
+    return [(at, place, *ends) for (at, place), *ends in rows if all(map(math.isfinite, ends))]
+
+
+def _add_table(found: dict[str, Board], table: Published) -> None:
+    for entry in table.entries:
+        board = _board(found, entry.board, entry.board)
+        model = board.models.setdefault(entry.key, Model(entry.key, _shown(entry.key, entry.facts["name"])))
+        model.sources[table.name] = entry.facts
+        for fact, value in entry.facts.items():
+            if value and fact not in ("key", "board", "name", "note", "link"):
+                model.facts.setdefault(fact, value)
+        for name, percent in entry.figures.items():
+            measure = table.measures[name]
+            key = f"{table.name}:{name}"
+            if key not in board.columns:
+                board.columns[key] = Column(
+                    key, measure.label, PUBLISHED, table.title, f"{measure.protocol}. Published by {table.title}, "
+                    f"{table.date}, {table.licence}", measure.role, measure.budget, measure.better, "%",
+                )  # fmt: skip
+            n = measure.n.get(board.name, 0)
+            model.figures[key] = Figure(*measure.score(percent, board.name), n)
+    for board in found.values():  # as the source orders its figures, not as its rows happen to have them
+        order = {f"{table.name}:{name}": i for i, name in enumerate(table.measures)}
+        board.columns = dict(sorted(board.columns.items(), key=lambda item: order.get(item[0], -1)))
+
+
+def _shown(key: str, name: str) -> str:
+    """A published model by the name under which this package loads it, where there is one."""
+    return key if key.startswith(("timm:", "zoo:")) else name
