@@ -55,9 +55,11 @@ def view_of(data: Dataset, ids: Collection[str]) -> Dataset:
     """The images of these ids, in published order; ids that the data lack are left out.
 
     Raises:
-        DataError: the data have none of them.
+        DataError: the data have none of them, or none is asked for.
     """
     wanted = set(ids)
+    if not wanted:
+        raise DataError("there are no images to look at")
     places = [place for place, name in enumerate(data.ids) if name in wanted]
     if not places:
         raise DataError(

@@ -113,7 +113,7 @@ def submit(
             entry.images[image_id] = image
     if data.accepted is not None:
         raise DataError(f"several labels count as right for an image of {data.name}", "what breaks it is not defined")
-    view = view_of(data, entry.images)
+    view = view_of(data, ids)
     plan = replan(store, model, view, Threat(), seed=0)
     rows: list[tuple[str, dict[str, Any]]] = []
     unread: list[tuple[str, str]] = []
