@@ -127,6 +127,7 @@ TABLES: dict[str, dict[str, str]] = {
         "timm": "aresbench.models.sources.timm:TimmSource",
         "torchvision": "aresbench.models.sources.torchvision:TorchvisionSource",
         "hf": "aresbench.models.sources.hf:HuggingFaceSource",
+        "onnx": "aresbench.models.sources.onnx:OnnxSource",
         "python": "aresbench.models.sources.python:PythonSource",
         "weights": "aresbench.models.sources.weights:WeightsSource",
     },

@@ -81,6 +81,8 @@ def _scheme(body: str) -> tuple[str, str]:
         return scheme, rest
     if body.lower().endswith(WEIGHT_SUFFIXES):
         return "weights", body
+    if body.lower().endswith(".onnx"):
+        return "onnx", body
     if body.endswith(".py"):
         raise SpecError(f"{body} is a Python file", f"name what makes the model: {body}:FACTORY")
     if not colon:
