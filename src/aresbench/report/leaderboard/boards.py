@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -133,6 +134,12 @@ def boards(summary: Summary | None, tables: Sequence[Published]) -> list[Board]:
     for board in found.values():
         used = {key for model in board.models.values() for key in model.figures}
         board.columns = {key: column for key, column in board.columns.items() if key in used}
+        sizes = Counter(source for model in board.models.values() for source in model.sources)
+        board.columns = dict(  # measured first, then the sources with most models
+            sorted(
+                board.columns.items(), key=lambda item: (item[1].kind != MEASURED, -sizes[item[0].partition(":")[0]])
+            )
+        )
     return list(found.values())
 
 

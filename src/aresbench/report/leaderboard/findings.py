@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from aresbench.report.leaderboard import plots
-from aresbench.report.leaderboard.boards import Board, Column, Model
+from aresbench.report.leaderboard.boards import PUBLISHED, Board, Column, Model
 from aresbench.report.words import counted
 
-TRAINED = "adversarially trained"
+TRAINED, NOT_TOLD = plots.PARADIGMS[-2:]
 NOISES = ("gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise")
 
 
@@ -70,7 +70,7 @@ def _point(model: Model, **values: float) -> dict[str, Any]:
     facts = model.facts
     return {
         "model": model.name, "architecture": facts.get("architecture", ""), "kind": model.kind,
-        "paradigm": facts.get("paradigm") or plots.PARADIGMS[-1],
+        "paradigm": facts.get("paradigm") or NOT_TOLD,
         **{name: round(100 * value, 2) for name, value in values.items()},
     }  # fmt: skip
 
@@ -78,23 +78,23 @@ def _point(model: Model, **values: float) -> dict[str, Any]:
 def _trade_off(board: Board) -> Iterable[tuple[str, str, dict[str, Any]]]:
     for source, columns in _sources(board).items():
         robust = _first(columns, "robust", board)
-        noise = _noise(board, columns) if robust else {}
+        what, noise = _noise(board, columns)
         points = [
             _point(model, x=model.figures[robust.key].value, y=noise[key])
             for key, model in board.models.items()
             if robust and key in noise and robust.key in model.figures
         ]
         if robust and len(points) > 1:
-            what = "noise corruptions" if robust.kind == "measured" else "corruptions"
-            spec = plots.pairs(points, f"{robust.label}, %", f"accuracy under {what}, %")
+            spec = plots.pairs(points, f"{robust.label}, %", f"{what}, %")
             yield source, _told_pairs(points, what), spec
 
 
-def _noise(board: Board, columns: Sequence[Column]) -> dict[str, float]:
-    """Model → accuracy under noise: the mean over measured noise corruptions, or a source's one corruption figure."""
-    if columns[0].kind == "published":
+def _noise(board: Board, columns: Sequence[Column]) -> tuple[str, dict[str, float]]:
+    """Accuracy by model, and what it is: the mean over measured noises, or a source's one figure over corruptions."""
+    if columns[0].kind == PUBLISHED:
         column = _first(columns, "corruption", board)
-        return {k: m.figures[column.key].value for k, m in board.models.items() if column and column.key in m.figures}
+        values = {k: m.figures[column.key].value for k, m in board.models.items() if column and column.key in m.figures}
+        return (f"“{column.label}”" if column else ""), values
     found: dict[str, float] = {}
     for section, keys in board.sections:
         if section.title == columns[0].source:
@@ -102,7 +102,7 @@ def _noise(board: Board, columns: Sequence[Column]) -> dict[str, float]:
                 means = [row.mean.value for row in heat.rows if row.corruption in NOISES and row.mean is not None]
                 if means and heat.model in keys:
                     found.setdefault(keys[heat.model], statistics.fmean(means))
-    return found
+    return "accuracy under noise corruptions", found
 
 
 def _told_pairs(points: Sequence[dict[str, Any]], what: str) -> str:
@@ -116,7 +116,7 @@ def _told_pairs(points: Sequence[dict[str, Any]], what: str) -> str:
     traded = sum((a["x"] > b["x"]) != (a["y"] > b["y"]) for a, b in alike)
     return (
         f"Of {counted(len(alike), 'pair')} of models with one architecture, in {traded} the one that is more robust to "
-        f"adversaries is less accurate under {what} (intervals aside)."
+        f"adversaries has the lower {what} (intervals aside)."
     )
 
 
@@ -127,15 +127,16 @@ def _training(board: Board) -> Iterable[tuple[str, str, dict[str, Any]]]:
         points = [_point(m, x=m.figures[robust.key].value) for m in mine if robust and m.kind]
         if robust and len(points) > 1:
             groups = {
-                "adversarially trained Transformers": _values(points, True, "Transformer"),
-                "other adversarially trained models": _values(points, True, "CNN and others"),
-                "models trained otherwise": _values(points, False, ""),
+                "adversarially trained Transformers": _values(points, "Transformer"),
+                "other adversarially trained models": _values(points, "CNN and others"),
+                "models trained otherwise": [p["x"] for p in points if p["paradigm"] not in (TRAINED, NOT_TOLD)],
+                "models of which the training is not told": [p["x"] for p in points if p["paradigm"] == NOT_TOLD],
             }
             yield source, f"Median of {robust.label}: {_medians(groups)}.", plots.strip(points, f"{robust.label}, %")
 
 
-def _values(points: Sequence[dict[str, Any]], trained: bool, kind: str) -> list[float]:
-    return [p["x"] for p in points if (p["paradigm"] == TRAINED) is trained and kind in ("", p["kind"])]
+def _values(points: Sequence[dict[str, Any]], kind: str) -> list[float]:
+    return [p["x"] for p in points if p["paradigm"] == TRAINED and p["kind"] == kind]
 
 
 def _pre_training(board: Board) -> Iterable[tuple[str, str, dict[str, Any]]]:

@@ -101,6 +101,6 @@ def finish(chart: Any, height: int, points: Sequence[Record] = ()) -> dict[str, 
     del spec["$schema"]
     spec["datasets"] = {"points": [dict(p) for p in points]}
     spec["autosize"] = {"type": "fit-x", "contains": "padding"}
-    legend = {"title": None, "orient": "top", "labelFontSize": 12}
+    legend = {"title": None, "orient": "top", "labelFontSize": 12, "symbolOpacity": 1}
     spec["config"] = {"background": "#ffffff", "view": {"stroke": None}, "legend": legend}
     return spec

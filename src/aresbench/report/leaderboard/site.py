@@ -106,7 +106,6 @@ def files(found: Sequence[Board], tables: Sequence[Published]) -> Iterable[tuple
 def _index(board: Board) -> dict[str, Any]:
     """A board as the page's script reads it; numbers as they are printed, in percent where they are shares."""
     columns = list(board.columns.values())
-    counts = [sum(c.key in m.figures for m in board.models.values()) for c in columns]
     return {
         "name": board.name,
         "title": board.title,
@@ -114,7 +113,7 @@ def _index(board: Board) -> dict[str, Any]:
             {name: getattr(c, name) for name in ("key", "label", "kind", "source", "hint", "role", "budget", "better")}
             for c in columns
         ],
-        "sort": columns[counts.index(max(counts))].key if columns else "",
+        "sort": _first_sort(board, columns),
         "models": [
             {
                 "key": m.key, "name": m.name, "page": f"models/{m.page}", "family": m.facts.get("family", ""),
@@ -127,6 +126,14 @@ def _index(board: Board) -> dict[str, Any]:
         ],
         "tracks": [_track(t, board.models) for t in board.tracks],
     }  # fmt: skip
+
+
+def _first_sort(board: Board, columns: Sequence[Column]) -> str:
+    """The column that a fresh page ranks by: a measured robust one, else any measured one, else the fullest."""
+    measured = [c for c in columns if c.kind == MEASURED]
+    wanted = [c for c in measured if c.role == "robust"] or measured or columns
+    fullest = max(wanted, key=lambda c: sum(c.key in m.figures for m in board.models.values()), default=None)
+    return fullest.key if fullest else ""
 
 
 def _whole(text: str) -> int | None:
