@@ -102,6 +102,8 @@ def test_equal_results_are_equal_files(bundle: Path, filled: Store, tmp_path: Pa
     again = tmp_path / "again.zip"
     write_bundle(again, Store(tmp_path / "copied").cells()[::-1], command="aresbench store export -o b.zip")
     assert again.read_bytes() == bundle.read_bytes()
+    with zipfile.ZipFile(again) as file:
+        assert {info.date_time for info in file.infolist()} == {(1980, 1, 1, 0, 0, 0)}, "nor on another day"
     write_bundle(again, filled.cells(), command="another")
     assert again.read_bytes() != bundle.read_bytes()
 
