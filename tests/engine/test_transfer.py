@@ -311,3 +311,19 @@ def test_on_the_diagonal_transfer_is_the_attack_itself(tmp_path):
     with torch.no_grad():
         fooled = model(out.x_adv).argmax(1) != y
     assert (fooled == broken)[right].all() and broken.any()
+
+
+def test_from_each_is_the_matrix(tmp_path):
+    models = ["samples:digits-plain", "samples:digits-robust", "samples:efficientnet-lite0"]
+    tasks = [
+        ab.Task("digits", "transfer(linf, 16/255, fgsm, from=each)", name="FGSM"),
+        ab.Task("samples", "clean", n=2),
+    ]
+    results = ab.evaluate(models, tasks, n=20, store=tmp_path, doctor=False)
+    pairs = {(r.model, r.name) for r in results if r.dataset == "digits"}
+    names = ["FGSM from samples:digits-plain", "FGSM from samples:digits-robust"]
+    assert pairs == {(target, name) for target in models[:2] for name in names}
+    single = ab.Task("digits", "transfer(linf, 16/255, fgsm, from=samples:digits-robust)")
+    alone = ab.evaluate(models[0], [single], n=20, store=tmp_path, doctor=False)
+    assert alone.readings[0].cell.key == next(r.cell.key for r in results if (r.model, r.name) == (models[0], names[1]))
+    assert ("samples:efficientnet-lite0", "clean") in {(r.model, r.name) for r in results}

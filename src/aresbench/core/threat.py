@@ -12,6 +12,7 @@ from aresbench.core.registry import card, table
 from aresbench.core.spec import Call, parse_call, split_top
 
 KINDS = ("clean", "corruption", "adversary", "transfer")  # besides the filters of the registry
+EACH = "each"  # in place of a surrogate: every model of the run, one after the other
 SEVERITIES = ("1", "2", "3", "4", "5")
 DEFAULT_BOUND = "fmn(steps=30)"
 
@@ -78,7 +79,8 @@ class Adversary:
             halves the ladder instead). Dropped where every rung is pinned, and where the ladder is a search with
             an order of its own.
         surrogates: of a transfer, the models that the attacks see in place of the one they are to fool (of
-            several the mean logits); such an adversary has no bound.
+            several the mean logits); such an adversary has no bound. ``each``: every model of the run, one
+            after the other, each a task of its own.
     """
 
     ladder: Ladder

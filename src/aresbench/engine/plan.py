@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,7 @@ from aresbench.core.classes import ClassMap
 from aresbench.core.errors import AresError, DataError, ModelError, SpecError
 from aresbench.core.preprocessing import Preprocessing
 from aresbench.core.suite import Suite, Task, load_suite
-from aresbench.core.threat import Adversary
+from aresbench.core.threat import EACH, Adversary
 from aresbench.corruptions.change import Change
 from aresbench.corruptions.load import make_corruption, make_filter
 from aresbench.data.base import Dataset
@@ -160,23 +161,26 @@ def make_plan(
     shelf = Shelf(data, root, n, balanced, only=one, commercial=commercial)
     plan = Plan()
     for entry in models:
-        if isinstance(entry, str):
-            try:
-                model = load_model(entry).eval()
-            except AresError as error:
-                if len(models) == 1:
-                    raise
-                plan.skipped += [Skipped(entry, task, str(error), True) for task in tasks]
-                continue
-        elif isinstance(entry, Classifier):
-            model = entry
-        else:
-            raise ModelError(
-                f"a {type(entry).__name__} does not say what its outputs mean",
-                "wrap it: Classifier(module, mean=…, std=…, classes=[…], preprocessing=size)",
-            )
+        try:
+            shelf.models.append(_loaded(entry))
+        except AresError as error:
+            if len(models) == 1 or not isinstance(entry, str):
+                raise
+            plan.skipped += [Skipped(entry, task, str(error), True) for task in tasks]
+    for model in shelf.models:
         _plan_model(plan, model, tasks, named, shelf, store, seed)
     return plan
+
+
+def _loaded(entry: str | Classifier) -> Classifier:
+    if isinstance(entry, str):
+        return load_model(entry).eval()
+    if isinstance(entry, Classifier):
+        return entry
+    raise ModelError(
+        f"a {type(entry).__name__} does not say what its outputs mean",
+        "wrap it: Classifier(module, mean=…, std=…, classes=[…], preprocessing=size)",
+    )
 
 
 def _plan_model(
@@ -196,14 +200,30 @@ def _plan_model(
             class_map = class_map_for(model, whole)
             quiet = False
             data = shelf.cut(whole, task.n)
-            plan.cells.append(_plan_cell(model, fingerprint, task, suite, data, class_map, store, seed, shelf))
-        except DataError as error:
+            for one in _from_each(task, whole, class_map, shelf):
+                plan.cells.append(_plan_cell(model, fingerprint, one, suite, data, class_map, store, seed, shelf))
+        except (DataError, ModelError) as error:
             refusals.append(error)
             told = any(s.model == model.name and s.reason == str(error) for s in plan.skipped)
             if not told and not quiet:
                 plan.skipped.append(Skipped(model.name, task, str(error), False))
     if len(plan.cells) == before and refusals:
         raise ModelError(f"no task suits {model.name}: {refusals[0].problem}", refusals[0].remedy)
+
+
+def _from_each(task: Task, data: Dataset, class_map: ClassMap, shelf: Shelf) -> list[Task]:
+    """A transfer ``from=each`` taken apart: one task for each of the run's models that answers these labels alike."""
+    adversary = task.threat.adversary
+    if adversary is None or adversary.surrogates != (EACH,):
+        return [task]
+    found = []
+    for source in shelf.models:
+        with suppress(DataError):
+            if class_map_for(source, data).target == class_map.target:
+                threat = replace(task.threat, adversary=replace(adversary, surrogates=(source.name,)))
+                named = "" if task.name == task.threat.title else f"{task.name} from {source.name}"
+                found.append(Task(task.dataset, threat, named, task.n))
+    return found
 
 
 def _for_these_data(model: Classifier, tasks: list[Task], shelf: Shelf, data: Dataset) -> list[Task]:

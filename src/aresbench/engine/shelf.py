@@ -30,6 +30,7 @@ class Shelf:
         if self.override is not None and commercial:
             refuse_unless_commercial(self.override)
         self.only = only or self.override is not None
+        self.models: list[Classifier] = []  # those of the run
         self._whole: dict[str, Dataset] = {}
         self._surrogates: dict[str, Classifier] = {}
 
@@ -43,7 +44,10 @@ class Shelf:
         return self._whole[task.dataset]
 
     def surrogate(self, spec: str) -> Classifier:
-        """A model that transfers search on; many tasks may name the same one."""
+        """A model that transfers search on: one of the run's, or one of its own; many tasks may name the same."""
+        for model in self.models:
+            if model.name == spec:
+                return model
         if spec not in self._surrogates:
             self._surrogates[spec] = load_model(spec).eval()
         return self._surrogates[spec]
