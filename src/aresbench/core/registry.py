@@ -128,6 +128,7 @@ TABLES: dict[str, dict[str, str]] = {
         "torchvision": "aresbench.models.sources.torchvision:TorchvisionSource",
         "hf": "aresbench.models.sources.hf:HuggingFaceSource",
         "onnx": "aresbench.models.sources.onnx:OnnxSource",
+        "exported": "aresbench.models.sources.exported:ExportedSource",
         "python": "aresbench.models.sources.python:PythonSource",
         "weights": "aresbench.models.sources.weights:WeightsSource",
     },

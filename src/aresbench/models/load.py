@@ -83,6 +83,8 @@ def _scheme(body: str) -> tuple[str, str]:
         return "weights", body
     if body.lower().endswith(".onnx"):
         return "onnx", body
+    if body.lower().endswith(".pt2"):
+        return "exported", body
     if body.endswith(".py"):
         raise SpecError(f"{body} is a Python file", f"name what makes the model: {body}:FACTORY")
     if not colon:
