@@ -80,6 +80,7 @@ def test_what_cannot_be_set_up_is_told_for_each_cell(run: Any) -> None:
     assert said.status == 1 and said.err == ""
     assert run("verify", "b.zip", "--data", "nothing").status == 2
     assert run("verify", "nothing.zip").status == 2
+    assert "is not a whole number above 0" in run("verify", "b.zip", "--n", "0").err
 
 
 def test_images_go_into_a_bundle_only(run: Any) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aresbench.cli.parser import count
 from aresbench.core.errors import AresError, DataError, ModelError, SpecError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def add_sources(parser: Any) -> None:
     parser.add_argument("--data", metavar="SPEC", help="the images themselves (default: by the name in the results)")
     parser.add_argument("--root", metavar="DIR", help="where the dataset lies")
     parser.add_argument("--device", metavar="D", help="cpu, cuda, … (default: a GPU if there is one)")
-    parser.add_argument("--batch", type=int, metavar="B", help="images in flight (default: what suits the machine)")
+    parser.add_argument("--batch", type=count, metavar="B", help="images in flight (default: what suits the machine)")
 
 
 class Sources:

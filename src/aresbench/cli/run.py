@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from aresbench.cli.chosen import STORE, add_store
-from aresbench.cli.parser import print_columns, print_table, readable_size
+from aresbench.cli.parser import count, print_columns, print_table, readable_size
 from aresbench.core.suite import load_suite
 
 if TYPE_CHECKING:
@@ -35,11 +35,11 @@ def add(verbs: Any) -> None:
     )
     parser.add_argument("--data", metavar="SPEC", help="dataset in place of the suite's, e.g. folder:/photos")
     parser.add_argument("--root", metavar="DIR", help="where the dataset lies")
-    parser.add_argument("--n", type=_count, metavar="N", help="images of each dataset, in its published order")
+    parser.add_argument("--n", type=count, metavar="N", help="images of each dataset, in its published order")
     parser.add_argument("--balanced", action="store_true", help="choose the N images class by class")
     parser.add_argument("--seed", type=int, default=0, help="of all random draws (default: 0)")
     parser.add_argument("--device", metavar="D", help="cpu, cuda, … (default: a GPU if there is one)")
-    parser.add_argument("--batch", type=_count, metavar="B", help="images in flight (default: what suits the machine)")
+    parser.add_argument("--batch", type=count, metavar="B", help="images in flight (default: what suits the machine)")
     parser.add_argument(
         "--on-bad", choices=("raise", "skip"), default="raise", help="at an image that cannot be read (default: raise)"
     )
@@ -195,16 +195,6 @@ def _room_for_pictures(cells: Sequence[Planned]) -> str:
     largest = {(c.dataset.name, c.preprocessing): c for c in sorted(cells, key=lambda c: len(c.dataset)) if c.missing}
     room = sum(cache.needed(c.dataset, c.preprocessing) for c in largest.values())
     return f"decoded pictures will take up to {readable_size(room)} more in {cache.folder}" if room else ""
-
-
-def _count(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return value
 
 
 def duration(seconds: float) -> str:

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from aresbench.cli.chosen import add_store, open_store
-from aresbench.cli.parser import print_json
+from aresbench.cli.parser import count, print_json
 
 SHOWN = 20  # rejected images printed; --json has all
 
@@ -28,7 +28,7 @@ def add(verbs: Any) -> None:
     parser.add_argument("--name", required=True, metavar="NAME", help="whose images they are")
     parser.add_argument("--root", metavar="DIR", help="where the dataset lies")
     parser.add_argument("--device", metavar="D", help="cpu, cuda, … (default: a GPU if there is one)")
-    parser.add_argument("--batch", type=int, metavar="B", help="images in flight (default: what suits the machine)")
+    parser.add_argument("--batch", type=count, metavar="B", help="images in flight (default: what suits the machine)")
     parser.add_argument("--json", action="store_true", help="for another program to read")
     add_store(parser)
     parser.set_defaults(call=call)

@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from aresbench.cli.again import Sources, add_sources
-from aresbench.cli.parser import print_json
+from aresbench.cli.parser import count, print_json
 from aresbench.core.errors import AresError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def add(verbs: Any) -> None:
         "Exit status 1 if anything does not hold.",
     )
     parser.add_argument("bundle", metavar="BUNDLE", help="a bundle, or the folder of an archive")
-    parser.add_argument("--n", type=int, metavar="N", help="look at the first N images of each cell only")
+    parser.add_argument("--n", type=count, metavar="N", help="look at the first N images of each cell only")
     add_sources(parser)
     parser.add_argument("--json", action="store_true", help="for another program to read")
     parser.set_defaults(call=call)
