@@ -114,9 +114,11 @@ def _told_pairs(points: Sequence[dict[str, Any]], what: str) -> str:
     if not alike:
         return "No two models of one architecture are loaded with both figures: these data show nothing of it."
     traded = sum((a["x"] > b["x"]) != (a["y"] > b["y"]) for a, b in alike)
+    mixed = sum((a["paradigm"] == TRAINED) != (b["paradigm"] == TRAINED) for a, b in alike)
     return (
         f"Of {counted(len(alike), 'pair')} of models with one architecture, in {traded} the one that is more robust to "
-        f"adversaries has the lower {what} (intervals aside)."
+        f"adversaries has the lower {what} (intervals aside); in {mixed} of the pairs one model alone is known to be "
+        "adversarially trained."
     )
 
 
