@@ -106,6 +106,22 @@ def test_images_made_again_are_those_that_were_found(honest: Cell) -> None:
         assert far == attempts[row["id"], row["attack"], row["eps"]]
 
 
+def test_a_search_beside_other_attacks_ends_where_it_ended(tmp_path: Path, model: Classifier, data: Any) -> None:
+    """It stops inside the smallest budget; run again without knowing that, it would go on to a nearer break."""
+    tasks = [ab.Task("digits", "adversary(l2, [3, 4*], [fgsm, fab(steps=10)])")]
+    ab.evaluate(model, tasks, n=24, store=tmp_path / "runs", doctor=False)
+    (cell,) = Store(tmp_path / "runs").cells()
+    keep_breaks(cell, model, data)
+    attempts = cell.attempts().set_index(["id", "attack", "eps"])["distance"]
+    searched = [row for row in cell.breaks().to_dict("records") if row["eps"] == ""]
+    assert len(searched) > 5
+    for row in searched:
+        x, _, _ = load_images(data, [data.ids.index(row["id"])], model.preprocessing)
+        change = unpack(row["levels"], row["rest"], row["height"], row["width"]) - x[0].numpy()
+        far = np.linalg.norm(change.astype(np.float64))
+        assert far == pytest.approx(attempts[row["id"], row["attack"], ""], rel=1e-6)
+
+
 def test_each_kind_of_threat_holds(tmp_path: Path, model: Classifier, data: Any) -> None:
     ab.evaluate(model, [ab.Task("digits", t) for t in SEVERAL], n=24, store=tmp_path / "runs", doctor=False)
     claims = []
