@@ -32,9 +32,9 @@ _TARGETS = re.compile(
     r"|torch\.sym_(int|float|max|min|not|ite|sum)|math\.(ceil|floor|trunc|sqrt)"
 )
 _SYMBOL = re.compile(r"[suz]\d+|True|False|oo|int_oo")
-_FUNCTIONS = frozenset(
-    "Add Mul Pow Max Min Mod PythonMod FloorDiv CleanDiv CeilDiv ModularIndexing Integer Rational Float Symbol "
-    "Eq Ne Gt Ge Lt Le And Or Not TruncToInt ToFloat IntTrueDiv FloatTrueDiv CeilToInt FloorToInt floor ceiling".split()  # noqa: SIM905 - a list of words
+_FUNCTIONS = re.compile(
+    r"Add|Mul|Pow|Max|Min|Mod|PythonMod|FloorDiv|CleanDiv|CeilDiv|ModularIndexing|Integer|Rational|Float|Symbol|Eq|Ne"
+    r"|Gt|Ge|Lt|Le|And|Or|Not|TruncToInt|ToFloat|IntTrueDiv|FloatTrueDiv|CeilToInt|FloorToInt|floor|ceiling"
 )
 _ARITHMETIC = (
     ast.Expression, ast.BinOp, ast.UnaryOp, ast.Compare, ast.BoolOp, ast.Constant, ast.Name, ast.Call, ast.Load,
@@ -143,7 +143,7 @@ def _is_arithmetic(text: object) -> bool:
         if isinstance(node, ast.Constant) and not (isinstance(node.value, int | float) or _is_symbol(node.value)):
             return False
         if isinstance(node, ast.Name):
-            known = node.id in _FUNCTIONS if id(node) in called else _is_symbol(node.id)
+            known = bool(_FUNCTIONS.fullmatch(node.id)) if id(node) in called else _is_symbol(node.id)
             if not known:
                 return False
         if isinstance(node, ast.Call) and not isinstance(node.func, ast.Name):
