@@ -47,7 +47,7 @@ DATA = (
     (r"laion", "LAION"), (r"clip_ft", "pairs of image and text"), (r"openai", "OpenAI's pairs"),
     (r"webli", "WebLI"), (r"dfn", "DFN"),
     (r"m30m|m38m", "merged 30 or 38 M"), (r"jft", "JFT-300M"), (r"ig1b|swag|seer", "Instagram"), (r"yfc", "YFCC100M"),
-    (r"in22k|in21k|in12k", "ImageNet-21k or a part of it"), (r"in1k|", "ImageNet-1k"),
+    (r"in22k|in21k|in12k", "ImageNet-21K or a part of it"), (r"in1k|", "ImageNet-1K"),
 )  # fmt: skip
 
 

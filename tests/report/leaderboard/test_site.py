@@ -38,6 +38,7 @@ def test_a_measured_model_stands_beside_its_own_published_figures_at_its_own_siz
     model = board.models["timm:resnet50.a1_in1k @224"]
     assert set(model.sources) == {"measured", "timm"}
     assert model.figures["measured0:clean"].value == 0.6 and model.figures["timm:imagenet"].value != 0.6
+    assert model.facts["size"] == "224" and model.facts["family"] == "cnn"  # its own card goes first
     assert set(board.models["timm:resnet50.a1_in1k @288"].sources) == {"timm"}
 
 

@@ -26,7 +26,7 @@ TRANSFORMERS = frozenset({
     "beit", "beitv2", "caformer", "cait", "coat", "coatnet", "coatnext", "convit", "crossvit", "davit", "deit",
     "edgenext", "efficientformer", "efficientformerv2", "efficientvit", "eva", "fastvit", "flexivit", "gcvit", "hiera",
     "levit", "maxvit", "maxxvit", "maxxvitv2", "mobilevit", "mobilevitv2", "mvitv2", "naflexvit", "nest", "nextvit",
-    "pit", "pvt", "rvt", "shvit", "swiftformer", "swin", "swinv2", "t2t", "tiny_vit", "tnt", "transformer", "twins",
+    "pit", "pvt", "rvt", "shvit", "swiftformer", "swin", "swinv2", "t2t_vit", "tiny_vit", "tnt", "transformer", "twins",
     "visformer", "vit", "volo", "xcit",
 })  # fmt: skip
 """Families counted as Transformers, hybrids with attention among them; others that are named count as CNNs."""
@@ -86,7 +86,7 @@ class Model:
     @property
     def kind(self) -> str:
         """``Transformer``, ``CNN and others``, or empty where the family is unknown."""
-        family = self.facts.get("family", "").lower()
+        family = self.facts.get("family", "")
         return ("Transformer" if family in TRANSFORMERS else "CNN and others") if family else ""
 
 
@@ -168,6 +168,10 @@ def _add_section(board: Board, section: Section, place: int, taken: set[str]) ->
         key = keys[row.model] = _key(row.model, section.models[row.model], taken)
         model = board.models.setdefault(key, Model(key, row.model))
         model.facts |= {k: str(v) for k, v in row.about.items() if isinstance(v, str | int | float) and v != ""}
+        if family := model.facts.get("family"):  # "Wide ResNet" of a card is "wide_resnet" of a table
+            model.facts["family"] = re.sub(r"[ -]+", "_", family.lower())
+        if size := input_size(section.models[row.model][0]):
+            model.facts["size"] = str(size)
         model.sources.setdefault(MEASURED, {})
         for name, score in row.scores.items():
             if score is not None and not score.missing:
@@ -183,10 +187,15 @@ def _figure(score: Score) -> Figure:
 def _key(label: str, readings: Sequence[Reading], taken: set[str]) -> str:
     """The published key of the same model at the same input size, else its own label."""
     name = readings[0].model
-    shape = (readings[0].description["identity"]["protocol"].get("preprocessing") or {}).get("size") or [0]
     if label != name:  # one name with several weights: none of them is known to be the published one
         return label
-    return next((key for key in (f"{name} @{shape[0]}", name) if key in taken), name)
+    return next((key for key in (f"{name} @{input_size(readings[0])}", name) if key in taken), name)
+
+
+def input_size(reading: Reading) -> int:
+    """Height of the model's input in pixels, 0 where images went in as they were."""
+    preprocessing = reading.description["identity"]["protocol"].get("preprocessing") or {}
+    return int((preprocessing.get("size") or [0])[0])
 
 
 def _role(column: Measured, section: Section) -> tuple[str, str]:

@@ -69,7 +69,7 @@ def _first(columns: Iterable[Column], role: str, board: Board) -> Column | None:
 def _point(model: Model, **values: float) -> dict[str, Any]:
     facts = model.facts
     return {
-        "model": model.name, "architecture": facts.get("architecture", ""), "kind": model.kind,
+        "model": model.name, "architecture": facts.get("architecture", "").removeprefix("timm:"), "kind": model.kind,
         "paradigm": facts.get("paradigm") or NOT_TOLD,
         **{name: round(100 * value, 2) for name, value in values.items()},
     }  # fmt: skip
