@@ -1,4 +1,4 @@
-"""The page's tables of derived numbers: corruption by severity, calibration, natural shifts."""
+"""The page's tables of derived numbers: corruption by severity, transfer, calibration, natural shifts."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from aresbench.report.calibration import calibration
 from aresbench.report.charts import colour
 from aresbench.report.corruptions import BASELINE, HeatMap
 from aresbench.report.page_tables import Rows, View, score_row, score_view
+from aresbench.report.reading import budget_label
 from aresbench.report.shifts import FINDINGS, SHOWN, ShiftRow, finding
 from aresbench.report.summary import Section
+from aresbench.report.transfer_matrix import transfer_matrices
 from aresbench.report.words import MISSING, points
 
 _CALIBRATION = (
@@ -64,6 +66,30 @@ def _heat_rows(heat: HeatMap) -> Rows:
         if row.error is not None:
             rows.append({**about, "severity": "mean", "measure": f"CE ({BASELINE})", **score_row(row.error)})
     return rows
+
+
+def transfer_tables(section: Section) -> tuple[list[View], Rows]:
+    """Source × target, a table an attack and budget; and all of it to download."""
+    shown: list[View] = []
+    data: Rows = []
+    for matrix in transfer_matrices(section.models):
+        budget = budget_label(matrix.norm, matrix.eps)
+        rows = [
+            {
+                "source": source,
+                "cells": [
+                    {"own": source == target, "score": _heat(matrix.scores[source].get(target))}
+                    for target in matrix.targets
+                ],
+            }
+            for source in matrix.sources
+        ]
+        shown.append({"title": f"{matrix.attack} · {budget}", "targets": matrix.targets, "rows": rows})
+        for source in matrix.sources:
+            for target, score in matrix.scores[source].items():
+                about = {"attack": matrix.attack, "budget": budget, "source": source, "target": target}
+                data.append({**about, "measure": "accuracy", **score_row(score)})
+    return shown, data
 
 
 def calibration_table(section: Section, models: Sequence[str]) -> tuple[View | None, Rows]:

@@ -16,7 +16,7 @@ import vl_convert
 from markupsafe import Markup, escape
 
 from aresbench.core.errors import StoreError
-from aresbench.report.derived_tables import calibration_table, heat_tables, shift_table
+from aresbench.report.derived_tables import calibration_table, heat_tables, shift_table, transfer_tables
 from aresbench.report.figures import section_figures, shift_figures
 from aresbench.report.flags import Flag
 from aresbench.report.gallery import Triple, contact_sheet, gallery
@@ -102,7 +102,8 @@ def _section(
     head, tables[f"{slug}--models"] = headline(section, f"{slug}--models", models)
     heat, heat_rows = heat_tables(section, slug)
     sure, sure_rows = calibration_table(section, models)
-    for name, rows in (("heat", heat_rows), ("calibration", sure_rows)):
+    transfers, transfer_rows = transfer_tables(section)
+    for name, rows in (("heat", heat_rows), ("transfer", transfer_rows), ("calibration", sure_rows)):
         if rows:
             tables[f"{slug}--{name}"] = rows
     tasks, tables[f"{slug}--tasks"] = task_table(section, f"{slug}--tasks")
@@ -115,6 +116,7 @@ def _section(
         "headline": head,
         "figures": groups,
         "heat": heat,
+        "transfers": transfers,
         "sheet": contact_sheet(section.models),
         "calibration": sure,
         "gallery": [_triple(t) for t in gallery(section.models)],
