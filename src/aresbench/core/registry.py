@@ -127,6 +127,7 @@ TABLES: dict[str, dict[str, str]] = {
         "timm": "aresbench.models.sources.timm:TimmSource",
         "torchvision": "aresbench.models.sources.torchvision:TorchvisionSource",
         "hf": "aresbench.models.sources.hf:HuggingFaceSource",
+        "open-clip": "aresbench.models.sources.open_clip:OpenClipSource",
         "onnx": "aresbench.models.sources.onnx:OnnxSource",
         "exported": "aresbench.models.sources.exported:ExportedSource",
         "python": "aresbench.models.sources.python:PythonSource",

@@ -23,7 +23,7 @@ def imagenet_classes() -> Classes:
 
 
 # What torchvision calls the second of two classes that share a name in ImageNet's list.
-_ALSO = {"crane bird": "n02012849", "maillot tank suit": "n03710721"}
+OTHER_NAMES = {"crane bird": "n02012849", "maillot tank suit": "n03710721"}
 
 
 def recognised(names: Sequence[str]) -> Classes:
@@ -38,7 +38,7 @@ def recognised(names: Sequence[str]) -> Classes:
     for i, label in enumerate(known.names):
         for form in spellings(label):
             where.setdefault(form, set()).add(i)
-    where |= {name: {known.ids.index(wnid)} for name, wnid in _ALSO.items()}
+    where |= {name: {known.ids.index(wnid)} for name, wnid in OTHER_NAMES.items()}
     may = [_meanings(name, where, known.names) for name in names]
     if len(may) == len(known) and all(i in found for i, found in enumerate(may)):
         return Classes(tuple(names), known.ids)
