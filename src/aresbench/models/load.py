@@ -22,9 +22,9 @@ def load_model(spec: str, **options: Any) -> Classifier:
     Args:
         spec: ``samples:efficientnet-lite0``, ``timm:resnet50.a1_in1k``, ``./mine.py:factory``,
             ``package.module:factory`` or ``weights.safetensors?arch=timm:resnet50``, or a name of another source
-            (``aresbench list models`` shows them). Options follow a ``?`` and are joined by ``&``. Input defences follow, each after a `` + ``:
-            ``samples:digits-plain + jpeg(quality=75)``; or, for a surrogate, the rule by which it passes gradients
-            back: ``timm:resnet50.a1_in1k + sgm(gamma=0.2)``.
+            (``aresbench list models`` shows them). Options follow a ``?`` and are joined by ``&``. Input
+            defences follow, each after a `` + ``: ``samples:digits-plain + jpeg(quality=75)``; or, for a
+            surrogate, the rule by which it passes gradients back: ``timm:resnet50.a1_in1k + sgm(gamma=0.2)``.
         options: the same options as keywords: ``load_model("w.pt", arch="timm:resnet50")``.
 
     Raises:
