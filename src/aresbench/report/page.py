@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import datetime
-import json
 import re
 from collections.abc import Iterable
 from functools import cache
-from importlib import metadata, resources
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import vl_convert
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from aresbench.core.errors import StoreError
 from aresbench.report.derived_tables import calibration_table, heat_tables, shift_table, transfer_tables
 from aresbench.report.figures import section_figures, shift_figures
 from aresbench.report.flags import Flag
 from aresbench.report.gallery import Triple, contact_sheet, gallery
+from aresbench.report.html import chart_library, json_text, script, template, version
 from aresbench.report.page_tables import answer, cell_rows, headline, papers, provenance, task_table
 from aresbench.report.summary import Section, Summary, summarise
 from aresbench.report.words import CITATION, DEFINITIONS, TITLE, counted
@@ -81,12 +80,12 @@ def render(summary: Summary, command: str | None = None) -> str:
         definitions=[{"word": word, "meaning": meaning} for word, meaning in DEFINITIONS],
         citation=CITATION,
         papers=papers(summary),
-        figures=_json(figures),
-        tables=_json(tables),
-        bundle=_script(_bundle()),
+        figures=json_text(figures),
+        tables=json_text(tables),
+        bundle=script(chart_library()),
         css=Markup(_text("report.css")),
         js=Markup(_text("report.js")),
-        version=_version(),
+        version=version(),
         date=datetime.date.today().isoformat(),
     )
 
@@ -168,46 +167,15 @@ def _slug(title: str, taken: set[str]) -> str:
     return slug
 
 
-def _json(value: Any) -> Markup:
-    """JSON that may stand inside a script element, whatever the names in it."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))
-
-
 def _tidy(command: str) -> str:
     """The command without the place where it happened to be installed."""
     return re.sub(r"^\S*/(?:aresbench/__main__\.py|aresbench)(?=\s|$)", "aresbench", command)
 
 
-def _breakable(text: str) -> Markup:
-    """A name that may be broken after its punctuation where a line is short."""
-    return Markup(re.sub(r"([:/_.@-])(?=\w)", r"\1<wbr>", str(escape(text))))
-
-
-def _script(code: str) -> Markup:
-    return Markup(re.sub(r"</(script)", r"<\\/\1", code, flags=re.IGNORECASE))
-
-
-@cache
-def _bundle() -> str:
-    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
-
-
 @cache
 def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["breakable"] = _breakable
-    return environment.from_string(_text("report.html.j2"))
+    return template(_text("report.html.j2"))
 
 
 def _text(name: str) -> str:
     return (resources.files("aresbench.report") / "templates" / name).read_text("utf-8")
-
-
-def _version() -> str:
-    try:
-        return metadata.version("aresbench")
-    except metadata.PackageNotFoundError:  # run from a source tree that was never installed
-        return "(source tree)"

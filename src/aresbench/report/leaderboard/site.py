@@ -15,10 +15,10 @@ from markupsafe import Markup
 
 from aresbench.core.errors import StoreError
 from aresbench.metrics.published import Published, names, published
+from aresbench.report.html import chart_library, json_text, script, template, version
 from aresbench.report.leaderboard import plots
 from aresbench.report.leaderboard.boards import MEASURED, Board, Column, Figure, Model, Track, boards
 from aresbench.report.leaderboard.findings import findings
-from aresbench.report.page import _breakable, _bundle, _json, _script, _version
 from aresbench.report.summary import summarise
 from aresbench.store import Cell
 
@@ -62,8 +62,8 @@ def build_leaderboard(cells: Iterable[Cell], folder: str | Path, sources: Sequen
 def files(found: Sequence[Board], tables: Sequence[Published]) -> Iterable[tuple[str, str]]:
     """Every file of the site: its name and its text."""
     yield "style.css", _shared("report.css") + _text("leaderboard.css")
-    yield "charts.js", str(_script(_bundle()))
-    stamp = {"version": _version(), "date": datetime.date.today().isoformat()}
+    yield "charts.js", str(script(chart_library()))
+    stamp = {"version": version(), "date": datetime.date.today().isoformat()}
     shown = [(board, findings(board)) for board in found]
     specs = {"scatter": plots.scatter(), "overlay": plots.overlay()}
     specs |= {
@@ -75,8 +75,8 @@ def files(found: Sequence[Board], tables: Sequence[Published]) -> Iterable[tuple
     yield (
         "index.html",
         _template("index.html.j2").render(
-            boards=_json([_index(board) for board in found]),
-            specs=_json(specs),
+            boards=json_text([_index(board) for board in found]),
+            specs=json_text(specs),
             shown=shown,
             tables=tables,
             js=Markup(_text("leaderboard.js")),
@@ -97,7 +97,7 @@ def files(found: Sequence[Board], tables: Sequence[Published]) -> Iterable[tuple
             parts=[_part(board, model) for board, model in entries],
             sources={s: (about[s], facts) for _, m in entries for s, facts in m.sources.items() if s != MEASURED},
             tracks=tracks,
-            specs=_json({"overlay": plots.overlay(), "tracks": tracks}) if tracks else "",
+            specs=json_text({"overlay": plots.overlay(), "tracks": tracks}) if tracks else "",
             **stamp,
         )
         yield f"models/{entries[0][1].page}", text
@@ -193,8 +193,4 @@ def _shared(name: str) -> str:
 
 @cache
 def _template(name: str) -> jinja2.Template:
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["breakable"] = _breakable
-    return environment.from_string(_text(name))
+    return template(_text(name))
