@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -230,6 +231,7 @@ def test_a_checkpoint_is_found_in_the_folder_and_by_its_path(
 
 
 def test_a_missing_checkpoint_says_which_where_and_how(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARESBENCH_OFFLINE", "1")
     with pytest.raises(ModelError) as missing:
         load_model("zoo:swinb_at")
     for part in ("ARES_Swin_base_patch4_window7_224_AT.pth", "https://", "ARESBENCH_CHECKPOINTS", "?file="):
@@ -239,6 +241,23 @@ def test_a_missing_checkpoint_says_which_where_and_how(tmp_path: Path, monkeypat
         checkpoint_path(entry("swinb_at"))
     with pytest.raises(ModelError, match=r"there is no file .*no\.pth"):
         load_model(f"zoo:swinb_at?file={tmp_path}/no.pth")
+
+
+def test_a_checkpoint_comes_from_the_first_mirror_that_gives_it(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("ARESBENCH_OFFLINE", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("ARESBENCH_CHECKPOINTS", str(tmp_path))
+    one = replace(entry("cifar10/fast_at"), mirrors=((tmp_path / "gone.pth").as_uri(), saved.as_uri()))
+    path = checkpoint_path(one)
+    assert path == tmp_path / one.weights
+    assert path.read_bytes() == saved.read_bytes()
+    saved_elsewhere = replace(one, mirrors=((tmp_path / "gone.pth").as_uri(),))
+    assert checkpoint_path(saved_elsewhere) == path  # kept: no mirror is asked again
+    path.unlink()
+    with pytest.raises(ModelError, match=r"(?s)needs the file .*no such file.*\?file="):
+        checkpoint_path(saved_elsewhere)
 
 
 def test_a_checkpoint_of_another_model_is_refused(saved: Path) -> None:

@@ -133,22 +133,24 @@ def sources() -> dict[str, dict[str, str]]:
 
 
 def checkpoint_path(one: Entry) -> Path:
-    """The checkpoint file of a model in the folder that ``$ARESBENCH_CHECKPOINTS`` names.
+    """The checkpoint file of a model: in the folder that ``$ARESBENCH_CHECKPOINTS`` names, else downloaded.
 
     Raises:
-        ModelError: the variable is not set or the file is not there; it says where the file was offered.
+        ModelError: it is not there and no mirror gives it; it says where the file was offered.
     """
-    folder = os.environ.get(FOLDER, "")
-    path = Path(folder).expanduser() / one.weights
-    if folder and path.is_file():
-        return path
-    where = f"{path} is not there" if folder else f"${FOLDER} is not set"
-    places = " or ".join(one.mirrors)
-    raise ModelError(
-        f"zoo:{one.name} needs the file {one.weights}, and {where}",
-        f"fetch it from {places}; put it under its name into a folder and set {FOLDER} to that folder, "
-        f"or write zoo:{one.name}?file=/path/to/it",
-    )
+    from aresbench.models.download import fetch, weights_folder
+
+    named = os.environ.get(FOLDER, "")
+    folder = Path(named).expanduser() if named else weights_folder()
+    try:
+        return fetch(one.mirrors, sha256=one.sha256, name=one.weights, folder=folder)
+    except ModelError as error:
+        places = " or ".join(one.mirrors)
+        raise ModelError(
+            f"zoo:{one.name} needs the file {one.weights}: {error.problem}",
+            f"fetch it from {places}; put it under its name into a folder and set {FOLDER} to that folder, "
+            f"or write zoo:{one.name}?file=/path/to/it",
+        ) from error
 
 
 def _entry(name: str, row: dict[str, Any], table: dict[str, Any]) -> Entry:

@@ -31,8 +31,8 @@ class ZooSource(KnownSource):
     crop that belongs to a timm tag is what ``timm:name.tag`` uses). The CIFAR-10 models are called ``cifar10/NAME``.
 
     Weights with a timm tag are fetched by timm; the others are files, read from the folder that
-    ``$ARESBENCH_CHECKPOINTS`` names or from ``?file=PATH``, with ``?key=`` where a file holds several sets of weights.
-    Names given by timm 0.6 and by other libraries are understood. ``?pretrained=false`` makes the architecture with
+    ``$ARESBENCH_CHECKPOINTS`` names (and downloaded into it, or into the cache where it is not set) or from
+    ``?file=PATH``, with ``?key=`` where a file holds several sets of weights. Names given by timm 0.6 and by other libraries are understood. ``?pretrained=false`` makes the architecture with
     fixed random weights.
     """
 
