@@ -32,8 +32,8 @@ class ZooSource(KnownSource):
 
     Weights with a timm tag are fetched by timm; the others are files, read from the folder that
     ``$ARESBENCH_CHECKPOINTS`` names (and downloaded into it, or into the cache where it is not set) or from
-    ``?file=PATH``, with ``?key=`` where a file holds several sets of weights. Names given by timm 0.6 and by other libraries are understood. ``?pretrained=false`` makes the architecture with
-    fixed random weights.
+    ``?file=PATH``, with ``?key=`` where a file holds several sets of weights. Names given by timm 0.6 and by other
+    libraries are understood. ``?pretrained=false`` makes the architecture with fixed random weights.
     """
 
     example: ClassVar[str] = "zoo:swinb_at"
