@@ -41,7 +41,9 @@ def transfer_matrices(models: Mapping[str, Sequence[Reading]]) -> tuple[Matrix, 
     found: dict[tuple[str, str, str], dict[str, dict[str, Score]]] = {}
     for model, group in models.items():
         for reading in group:
-            adversary = parse_threat(str(reading.task["threat"])).adversary if reading.plain_adversary else None
+            text = str(reading.task["threat"])
+            # Only a transfer is read: other threats may name what is no attack of this version, or no attack at all.
+            adversary = parse_threat(text).adversary if reading.plain_adversary and "transfer(" in text else None
             if adversary is None or not adversary.surrogates:
                 continue
             source = " + ".join(adversary.surrogates)
