@@ -59,6 +59,7 @@ class Corruption(Change, ABC):
     severity: int
     mode: str = "memory"
 
+    eight_bits: ClassVar[bool] = True
     family: ClassVar[str]  # noise, blur, weather or digital
     doses: ClassVar[Doses]
     package_doses: ClassVar[tuple[Any, ...]] = ()  # of the mode imagecorruptions, where it does not use those of 224 px

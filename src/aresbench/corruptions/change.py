@@ -16,6 +16,7 @@ class Change(ABC):
     name: ClassVar[str]
     paper: ClassVar[str]
     revision: ClassVar[int]  # raised only when the numbers change
+    eight_bits: ClassVar[bool] = False  # are the results multiples of 1/255?
 
     @property
     @abstractmethod

@@ -13,9 +13,9 @@ from aresbench.core.errors import DataError, did_you_mean
 from aresbench.core.flag import Flag
 from aresbench.data import cifar, cifar100
 from aresbench.data.arrays import open_labels, open_pictures
-from aresbench.data.base import Dataset, Listing
+from aresbench.data.base import Listing
 from aresbench.data.checksums import unlike_published
-from aresbench.data.corrupted import COMMON, SEVERITIES, check_dose, root_of
+from aresbench.data.corrupted import COMMON, SEVERITIES, PublishedCorruption, check_dose, root_of
 
 _IMAGES = 10_000  # of one severity: the test set
 
@@ -71,7 +71,7 @@ _PUBLISHED_100 = {
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class CIFAR10C(Dataset):
+class CIFAR10C(PublishedCorruption):
     """One corruption of CIFAR-10-C at one severity, from the published array (Hendrycks and Dietterich, 2019).
 
     CIFAR-10's test images, corrupted with the parameters for 32 pixels and stored without JPEG: rows
@@ -104,10 +104,6 @@ class CIFAR10C(Dataset):
     severity: int
     root: str | Path | None = None
 
-    @property
-    def corrupted_by(self) -> tuple[str, int]:
-        return self.corruption, self.severity
-
     def read(self) -> Listing:
         check_dose(self.title, self.corruption, self.severity, COMMON)
         return _read(
@@ -132,7 +128,7 @@ class CIFAR10C(Dataset):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class CIFAR100C(Dataset):
+class CIFAR100C(PublishedCorruption):
     """One corruption of CIFAR-100-C at one severity, from the published array (Hendrycks and Dietterich, 2019).
 
     CIFAR-100's test images, corrupted with the parameters for 32 pixels and stored without JPEG: rows
@@ -164,10 +160,6 @@ class CIFAR100C(Dataset):
     corruption: str
     severity: int
     root: str | Path | None = None
-
-    @property
-    def corrupted_by(self) -> tuple[str, int]:
-        return self.corruption, self.severity
 
     def read(self) -> Listing:
         check_dose(self.title, self.corruption, self.severity, COMMON)

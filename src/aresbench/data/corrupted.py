@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from aresbench.core.errors import DataError, did_you_mean
+from aresbench.data.base import Dataset
 from aresbench.data.local import given_folder, shared_folder
 
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -19,6 +20,17 @@ ARCHIVES: dict[str, tuple[str, ...]] = {
     "extra": ("speckle_noise", "gaussian_blur", "spatter", "saturate"),
 }
 COMMON = tuple(name for names in ARCHIVES.values() for name in names)
+
+
+class PublishedCorruption(Dataset):
+    """Files that bear one corruption at one severity; which, say two settings of each such set."""
+
+    corruption: str
+    severity: int
+
+    @property
+    def corrupted_by(self) -> tuple[str, int]:
+        return self.corruption, self.severity
 
 
 def check_dose(title: str, corruption: str, severity: int, known: Collection[str]) -> None:

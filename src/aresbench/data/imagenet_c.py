@@ -16,6 +16,7 @@ from aresbench.data.corrupted import (
     ARCHIVES,
     COMMON,
     SEVERITIES,
+    PublishedCorruption,
     check_dose,
     corruption_folders,
     root_of,
@@ -32,7 +33,7 @@ C_BAR = (
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ImageNetC(Dataset):
+class ImageNetC(PublishedCorruption):
     """One corruption of ImageNet-C at one severity, from the published files (Hendrycks and Dietterich, 2019).
 
     50,000 JPEG files of 224×224 at ``<root>/<corruption>/<severity>/<wnid>/``, or below the folder of their archive
@@ -72,10 +73,6 @@ class ImageNetC(Dataset):
     root: str | Path | None = None
     partial: bool = False
 
-    @property
-    def corrupted_by(self) -> tuple[str, int]:
-        return self.corruption, self.severity
-
     def read(self) -> Listing:
         check_dose(self.title, self.corruption, self.severity, COMMON)
         archive = next(name for name, held in ARCHIVES.items() if self.corruption in held)
@@ -95,7 +92,7 @@ class ImageNetC(Dataset):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ImageNetCBar(Dataset):
+class ImageNetCBar(PublishedCorruption):
     """One corruption of ImageNet-C̄ at one severity: ten chosen to be unlike ImageNet-C's (Mintun et al., 2021).
 
     50,000 JPEG files of 224×224 at ``<root>/<corruption>/<severity>/<wnid>/``, read as ImageNet-C's: a model whose
@@ -132,10 +129,6 @@ class ImageNetCBar(Dataset):
     severity: int
     root: str | Path | None = None
     partial: bool = False
-
-    @property
-    def corrupted_by(self) -> tuple[str, int]:
-        return self.corruption, self.severity
 
     def read(self) -> Listing:
         check_dose(self.title, self.corruption, self.severity, C_BAR)

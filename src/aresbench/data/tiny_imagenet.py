@@ -14,7 +14,7 @@ from aresbench.core.classes import Classes
 from aresbench.core.errors import DataError, did_you_mean
 from aresbench.core.flag import Flag
 from aresbench.data.base import Dataset, Listing
-from aresbench.data.corrupted import ARCHIVES, COMMON, check_dose, root_of, severity_folder
+from aresbench.data.corrupted import ARCHIVES, COMMON, PublishedCorruption, check_dose, root_of, severity_folder
 from aresbench.data.imagenet_c import files_of, incomplete
 from aresbench.data.imagenet_classes import imagenet_classes, index_of_wnid
 from aresbench.data.jpeg_files import published_jpegs
@@ -111,7 +111,7 @@ class TinyImageNet(Dataset):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class TinyImageNetC(Dataset):
+class TinyImageNetC(PublishedCorruption):
     """One corruption of Tiny-ImageNet-C at one severity, from the published files (Hendrycks and Dietterich, 2019).
 
     10,000 JPEG files of 64×64 at ``<root>/<corruption>/<severity>/<wnid>/``. The authors drew them from ImageNet as
@@ -151,10 +151,6 @@ class TinyImageNetC(Dataset):
     @property
     def standard(self) -> Classes:
         return imagenet_classes()
-
-    @property
-    def corrupted_by(self) -> tuple[str, int]:
-        return self.corruption, self.severity
 
     def read(self) -> Listing:
         check_dose(self.title, self.corruption, self.severity, COMMON)

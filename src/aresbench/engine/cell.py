@@ -138,8 +138,7 @@ class _Worker:
         self.plan, self.models, self.places, self.device, self.batch = plan, models, places, device, batch
         self.ids = [plan.dataset.ids[k] for k in places]
         self.original, self.x = x, changed
-        target = torch.tensor(plan.class_map.target)
-        self.y = target[torch.as_tensor(plan.dataset.labels[places])]
+        self.y = plan.labels(places)
         self.accepted: list[set[int]] | None = None  # where several labels count as right
         if (accepted := plan.dataset.accepted) is not None:
             self.accepted = [{plan.class_map.target[label] for label in accepted[k]} for k in places]

@@ -108,7 +108,8 @@ class Pictures:
         ids = [plan.dataset.ids[k] for k in places]
         if self._changed is None or self._changed[0] != key:
             self._drop()
-            if self._awaited[key] > 1 and (room := Scratch.open(x.shape[1:], torch.uint8)):  # this cell and another
+            another = self._awaited[key] > 1 and plan.changes[-1].eight_bits  # others would not be kept to the bit
+            if another and (room := Scratch.open(x.shape[1:], torch.uint8)):
                 self._changed = key, room
         scratch = self._changed[1] if self._changed else None
         if scratch is None:
@@ -118,9 +119,7 @@ class Pictures:
         if new:
             made = _change(plan, x[new], [ids[k] for k in new])
             result[new] = made
-            levels = (made * 255).round_()
-            eight_bits = torch.equal(levels.div(255), made)  # a corruption's are; a filter's are not
-            if not eight_bits or not scratch.write([ids[k] for k in new], levels.to(torch.uint8)):
+            if not scratch.write([ids[k] for k in new], (made * 255).round_().to(torch.uint8)):
                 self._drop()
         return result
 

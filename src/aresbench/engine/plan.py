@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from aresbench.attacks.base import Attack
 from aresbench.core import threat as threats
@@ -75,6 +76,10 @@ class Planned:
         """Let go of the cell; one that was never asked for is not made now."""
         if "cell" in self.__dict__:
             self.cell.close()
+
+    def labels(self, places: Sequence[int]) -> Tensor:
+        """[n] int64: the labels of some images of the dataset, after the class map."""
+        return torch.tensor(self.class_map.target)[torch.as_tensor(self.dataset.labels[list(places)])]
 
     @property
     def full_price(self) -> int:

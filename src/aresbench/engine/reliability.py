@@ -129,7 +129,7 @@ def _second_opinions(
     if not good:
         return []
     x = pictures.changed(plan, x, good)
-    y = torch.tensor(plan.class_map.target)[torch.as_tensor(plan.dataset.labels[good])]
+    y = plan.labels(good)
     at = {place: k for k, place in enumerate(good)}
     with prepared(plan.model, x[:2], class_map=plan.class_map, device=device) as model:
 

@@ -103,13 +103,11 @@ def windows(plan: Planned, places: list[int], bad: list[tuple[str, str]]) -> Ite
     What cannot be read is added to ``bad`` as (id, reason).
     """
     pictures = Pictures()
-    target = torch.tensor(plan.class_map.target)
     for start in range(0, len(places), WINDOW):
         x, good, unread = pictures.load(plan, places[start : start + WINDOW], "skip")
         bad += unread
         if good:
-            y = target[torch.as_tensor(plan.dataset.labels[good])]
-            yield good, pictures.changed(plan, x, good), y
+            yield good, pictures.changed(plan, x, good), plan.labels(good)
 
 
 def answers(model: Prepared, x: Tensor, seed: int, batch: int | None) -> Tensor:

@@ -14,15 +14,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from aresbench.core.errors import UnknownName, did_you_mean
+from aresbench.core.threat import IMAGENET_C, IMAGENET_C_EXTRA
 from aresbench.metrics.score import Floats, normal_quantile
 
-CORRUPTIONS = (
-    "gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "snow",
-    "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression",
-)  # fmt: skip
+CORRUPTIONS = IMAGENET_C
 """The fifteen corruptions of ImageNet-C, in the paper's order: those, and only those, make mCE."""
 
-EXTRAS = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
+EXTRAS = IMAGENET_C_EXTRA
 """The four extra corruptions, meant for tuning: never part of mCE."""
 
 UNORDERED = ("snow", "elastic_transform")
