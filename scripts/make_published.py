@@ -2,7 +2,7 @@
 
     python scripts/make_published.py --robustbench leaderboard.csv --timm FOLDER -o src/aresbench/metrics/published
 
-RobustBench: one file with its entries, a row each. timm: the folder of its results-*.csv and model_metadata-in1k.csv.
+RobustBench: one file with its entries, a row each. timm: the folder of its results-*.csv.
 The other tables (paper, oodrobustbench, easyrobust) were typed by hand from publications: a few rows each.
 """
 
@@ -40,14 +40,38 @@ FAMILIES = {
     "ResNeXt": "resnext", "ResNest": "resnest", "ResNet": "resnet", "DenseNet": "densenet", "AlexNet": "alexnet",
     "Swin": "swin", "XCiT": "xcit", "DeiT": "deit", "ViT": "vit",
 }  # fmt: skip
-# What timm's words for training data and manner mean, first match first.
-MULTI_MODAL = r"laion|openai|clip|webli|dfn|metaclip|datacomp|siglip"
-SELF_SUPERVISED = r"mae|mim|dino|seer|indomain|beit|m30m|m38m|selfsl"
-DATA = (
-    (r"laion", "LAION"), (r"clip_ft", "pairs of image and text"), (r"openai", "OpenAI's pairs"),
-    (r"webli", "WebLI"), (r"dfn", "DFN"),
-    (r"m30m|m38m", "merged 30 or 38 M"), (r"jft", "JFT-300M"), (r"ig1b|swag|seer", "Instagram"), (r"yfc", "YFCC100M"),
-    (r"in22k|in21k|in12k", "ImageNet-21K or a part of it"), (r"in1k|", "ImageNet-1K"),
+# timm's names are NETWORK.TAG. How weights were made, and on what: the first pattern found in the name. What stands in
+# none, and is no tag of words we know to be recipes for ImageNet-1K alone, is not told: empty, never guessed.
+IN21K = "ImageNet-21K or a part of it"
+TRAINING = (
+    (r"\.tf_adv_|\.tf_ens_adv_|\.ap_in1k$", "adversarially trained", "ImageNet-1K"),  # ap: AdvProp
+    (r"laion", "multi-modal", "LAION"),
+    (r"\.openai_", "multi-modal", "OpenAI's pairs"),
+    (r"\.webli_", "multi-modal", "WebLI"),
+    (r"\.clip_ft_in1k$|^beit3_", "multi-modal", "pairs of image and text"),
+    (r"\.mim_m38m_|\.m30m_", "self-supervised", "merged 30 or 38 M"),
+    (r"\.seer_", "self-supervised", "Instagram"),
+    (r"\.fcmae_ft_in22k_|\.mim_in22k_|^(beit|beitv2|eva_large)_.*in22k_", "self-supervised", IN21K),
+    (r"\.fcmae_ft_in1k$|\.mae_in1k_ft_in1k$|^beitv2_.*\.in1k_ft_in1k$", "self-supervised", "ImageNet-1K"),
+    (r"\.ns_jft_", "pre-trained", "JFT-300M"),
+    (r"\.fb_s?wsl_ig1b_|\.swag_", "pre-trained", "Instagram"),
+    (r"\.fb_ssl_yfcc100m_", "pre-trained", "YFCC100M"),
+    (r"(in12k|in21k|in22k)_(ft_)?in1k", "pre-trained", IN21K),
+    (r"\.ssld_stage2_ft_in1k", "pre-trained", IN21K),
+    (r"\.bd_ssld_6m_in1k", "pre-trained", "6 M images that are not told"),
+    (r"ssld|^flexivit_", "", ""),  # distilled, on images or begun from weights that the name does not tell
+)
+# Words of tags that name who trained, or by which recipe, and no further data.
+RECIPES = (
+    r"\d+ep?|e\d+|[rs]\d+|a[123]h?|aa|agc|ah|am|apple|aug|augreg|b[12]k|bd|bt|c[123]|c2ns|ch|cvnets|d|d[12]h?|deit|"
+    r"dist|distilled|dm|fb|ft|gluon|goog|green|idstcv|ix|lamb|miil|ms|msft|mx|nav|naver|nv|orig|paddle|pycls|ra[234]?|"
+    r"racm|ram|rmsp|rvgg|sail|sam|sbb|snap|sw|tf|tv2?|usi|in1k|\d+"
+)
+# Networks whose family is not the first word of their names, or that is written together with a size.
+FAMILY = (
+    (r"inception_(next|resnet)|mobilenet_edgetpu|lambda_resnet|nf_regnet|tiny_vit|wide_resnet", None),
+    (r"cs3(se_)?edgenet", "cs3edgenet"), (r"nasneta", "nasnet"), (r"pnasnet", "pnasnet"), (r"dla\d", "dla"),
+    (r"ecaresnet", "ecaresnet"), (r"beit3", "beit3"),
 )  # fmt: skip
 
 
@@ -69,6 +93,7 @@ def robustbench(file: Path) -> list[Row]:
             "data": "more than the dataset" if entry["additional_data"] == "True" else "the dataset alone",
             "note": f"{entry['name']}. {entry['venue']}"
             + (". The board marks its AutoAttack figure as unreliable" if entry["unreliable"] == "True" else ""),
+            "flags": "unreliable" if entry["unreliable"] == "True" else "",
             "link": entry["link"],
             "clean": entry["clean_acc"],
             "reported": entry["reported"],
@@ -85,20 +110,19 @@ def robustbench(file: Path) -> list[Row]:
 
 def timm(folder: Path) -> list[Row]:
     """One row a (model, input size) of its ImageNet table: top-1 on every dataset."""
-    known = {row["model"]: row["pretrain"] for row in _read(folder / "model_metadata-in1k.csv")}
     found = {measure: {(r["model"], r["img_size"]): r for r in _read(folder / file)} for measure, file in TIMM.items()}
     rows = []
     for (model, size), entry in found["imagenet"].items():
-        network, _, tag = model.partition(".")
-        words = f"{network} {tag} {known.get(network, '')}"
+        network = model.partition(".")[0]
+        paradigm, data = training(model)
         row = {
             "key": f"timm:{model} @{size}",
             "board": "imagenet",
             "name": model,
             "family": family(network),
             "architecture": network,
-            "paradigm": paradigm(words, tag),
-            "data": next(name for pattern, name in DATA if re.search(pattern, tag or words)),
+            "paradigm": paradigm,
+            "data": data,
             "parameters": str(round(float(entry["param_count"].replace(",", "")) * 1e6)),
             "size": size,
             "note": f"crop {float(entry['crop_pct']):g}, {entry['interpolation']}",
@@ -112,24 +136,25 @@ def timm(folder: Path) -> list[Row]:
 
 def family(network: str) -> str:
     """``resnet`` of ``resnet50``, ``vit`` of ``vit_base_patch16_224``, ``convnextv2`` of ``convnextv2_tiny``."""
-    parts = [p for p in network.split("_") if p not in ("tf", "legacy", "test", "nf", "dm", "eca", "gc", "ese")] or [
-        network
-    ]
-    word = "_".join(parts[:2]) if parts[0] in ("wide", "tiny") else parts[0]
-    return re.sub(r"(?<!v)(?<!\d)\d+[a-z]{0,3}$", "", word) or word
+    for pattern, name in FAMILY:
+        if found := re.match(pattern, network):
+            return name or found.group()
+    parts = [p for p in network.split("_") if p not in ("tf", "legacy", "test", "nf", "dm", "eca", "gc", "ese")]
+    return re.sub(r"(?<!v)(?<!\d)\d+[a-z]{0,3}$", "", parts[0]) or parts[0]
 
 
-def paradigm(words: str, tag: str) -> str:
-    """How the weights were made, by the words of their names."""
-    if re.search(r"\badv|_adv", words) or tag in ("tf_adv_in1k", "tf_ens_adv_in1k"):
-        return "adversarially trained"
-    if re.search(MULTI_MODAL, tag):
-        return "multi-modal"
-    if re.search(SELF_SUPERVISED, words):
-        return "self-supervised"
-    if re.search(r"in22k|in21k|in12k|jft|ig1b|swag|yfc", tag):
-        return "pre-trained"
-    return "normal"
+def training(model: str) -> tuple[str, str]:
+    """Paradigm and training data by the name of the weights; empty where it does not tell them.
+
+    Pre-trained means labels or pseudo-labels of more images than ImageNet-1K's; the student's images count where one
+    network was distilled from another.
+    """
+    for pattern, paradigm, data in TRAINING:
+        if re.search(pattern, model):
+            return paradigm, data
+    words = model.partition(".")[2].split("_")
+    plain = "in1k" in words and all(re.fullmatch(RECIPES, word) for word in words)
+    return ("normal", "ImageNet-1K") if plain else ("", "")
 
 
 def _read(file: Path) -> list[Row]:

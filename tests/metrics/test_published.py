@@ -60,6 +60,40 @@ def test_figures_that_are_known():
     assert convnext.facts["paradigm"] == "normal" and convnext.facts["family"] == "convnext"
 
 
+READ = {  # checked by hand against what the weights' authors say
+    "dla102x2.in1k @224": ("dla", "normal", "ImageNet-1K"),
+    "inception_next_tiny.sail_in1k @224": ("inception_next", "normal", "ImageNet-1K"),
+    "cs3se_edgenet_x.c2ns_in1k @256": ("cs3edgenet", "normal", "ImageNet-1K"),
+    "deit_base_distilled_patch16_224.fb_in1k @224": ("deit", "normal", "ImageNet-1K"),
+    "regnety_160.deit_in1k @224": ("regnety", "normal", "ImageNet-1K"),
+    "tf_efficientnet_b0.ap_in1k @224": ("efficientnet", "adversarially trained", "ImageNet-1K"),
+    "inception_v3.tf_adv_in1k @299": ("inception", "adversarially trained", "ImageNet-1K"),
+    "tf_efficientnet_b0.ns_jft_in1k @224": ("efficientnet", "pre-trained", "JFT-300M"),
+    "resnet18.fb_swsl_ig1b_ft_in1k @224": ("resnet", "pre-trained", "Instagram"),
+    "hgnetv2_b2.ssld_stage2_ft_in1k @224": ("hgnetv2", "pre-trained", "ImageNet-21K or a part of it"),
+    "nextvit_base.bd_ssld_6m_in1k @224": ("nextvit", "pre-trained", "6 M images that are not told"),
+    "hgnet_small.ssld_in1k @224": ("hgnet", "", ""),
+    "flexivit_base.1200ep_in1k @240": ("flexivit", "", ""),
+    "eva_large_patch14_196.in22k_ft_in1k @196": ("eva", "self-supervised", "ImageNet-21K or a part of it"),
+    "hiera_base_224.mae_in1k_ft_in1k @224": ("hiera", "self-supervised", "ImageNet-1K"),
+    "regnety_320.seer_ft_in1k @384": ("regnety", "self-supervised", "Instagram"),
+    "beit3_base_patch16_224.indomain_in22k_ft_in1k @224": ("beit3", "multi-modal", "pairs of image and text"),
+    "vit_base_patch32_clip_448.laion2b_ft_in12k_in1k @448": ("vit", "multi-modal", "LAION"),
+}
+
+
+@pytest.mark.parametrize("key", READ)
+def test_family_and_training_are_read_from_timms_names(key):
+    facts = entries("timm")["imagenet", f"timm:{key}"].facts
+    assert (facts["family"], facts["paradigm"], facts["data"]) == READ[key]
+
+
+def test_a_figure_that_its_board_doubts_says_so():
+    doubted = [e.facts["name"] for e in published("robustbench").entries if e.facts["flags"]]
+    assert len(doubted) == 2 and all("unreliable" in e.facts["note"] for e in published("robustbench").entries
+                                     if e.facts["flags"])  # fmt: skip
+
+
 def test_a_share_of_n_images_has_an_interval_and_a_mean_has_none():
     table = published("robustbench")
     value, low, high = table.measures["autoattack linf 4/255"].score(56.16, "imagenet")

@@ -21,7 +21,7 @@ from aresbench.core.errors import UnknownName, did_you_mean
 from aresbench.metrics.score import wilson
 
 FACTS = (
-    "key", "board", "name", "family", "architecture", "paradigm", "data", "parameters", "size", "note", "link",
+    "key", "board", "name", "family", "architecture", "paradigm", "data", "parameters", "size", "note", "link", "flags",
 )  # fmt: skip
 """The columns of a table that are no figures; all others are, and stand in ``sources.toml``."""
 

@@ -23,7 +23,7 @@ from aresbench.report.summary import Section, Summary
 MEASURED, PUBLISHED = "measured", "published"
 TITLES = {"imagenet": "ImageNet", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 TRANSFORMERS = frozenset({
-    "beit", "beitv2", "caformer", "cait", "coat", "coatnet", "coatnext", "convit", "crossvit", "davit", "deit",
+    "beit", "beit3", "beitv2", "caformer", "cait", "coat", "coatnet", "coatnext", "convit", "crossvit", "davit", "deit",
     "edgenext", "efficientformer", "efficientformerv2", "efficientvit", "eva", "fastvit", "flexivit", "gcvit", "hiera",
     "levit", "maxvit", "maxxvit", "maxxvitv2", "mobilevit", "mobilevitv2", "mvitv2", "naflexvit", "nest", "nextvit",
     "pit", "pvt", "rvt", "shvit", "swiftformer", "swin", "swinv2", "t2t_vit", "tiny_vit", "tnt", "transformer", "twins",
