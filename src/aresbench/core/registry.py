@@ -89,6 +89,7 @@ TABLES: dict[str, dict[str, str]] = {
         "samples": "aresbench.data.samples:Samples",
         "imagenet": "aresbench.data.imagenet:ImageNet",
         "imagenet-real": "aresbench.data.imagenet_real:ImageNetReal",
+        "imagenet-robustbench": "aresbench.data.imagenet_robustbench:ImageNetRobustBench",
         "imagenet-v2": "aresbench.data.imagenet_v2:ImageNetV2",
         "imagenet-a": "aresbench.data.imagenet_subsets:ImageNetA",
         "imagenet-a-clean": "aresbench.data.imagenet_subsets:ImageNetAClean",

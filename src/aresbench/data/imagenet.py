@@ -22,7 +22,8 @@ _ID = re.compile(r"ILSVRC2012_val_(\d{8})")
 _FOLDER_REMEDY = "for another set of photographs, or a part of ImageNet under other names, use folder:/path"
 
 
-def _canonical(number: int) -> str:
+def canonical(number: int) -> str:
+    """The id of a validation image by its number, 1 to 50,000."""
     return f"ILSVRC2012_val_{number:08d}"
 
 
@@ -113,7 +114,7 @@ def val_folder(root: str | Path | None) -> Path:
 
 def all_ids() -> list[str]:
     """The ids of the 50,000 validation images, in the order of their numbers."""
-    return [_canonical(number) for number in range(1, TOTAL + 1)]
+    return [canonical(number) for number in range(1, TOTAL + 1)]
 
 
 def number_of(image_id: str) -> int:
@@ -260,7 +261,7 @@ def read_labels(path: Path) -> dict[str, int]:
                 "numbers (ILSVRC's own ids 1–1000 are not the order of sorted wnids)",
                 "write lines `ILSVRC2012_val_00000001.JPEG n01751748`",
             )
-        lines = [(n, [_canonical(k), words[0]]) for k, (n, words) in enumerate(lines, 1)]
+        lines = [(n, [canonical(k), words[0]]) for k, (n, words) in enumerate(lines, 1)]
     labels: dict[str, int] = {}
     for n, words in lines:
         if len(words) != 2:
