@@ -122,6 +122,10 @@ TABLES: dict[str, dict[str, str]] = {
         "bit-depth": "aresbench.models.defences:BitDepth",
         "resize-pad": "aresbench.models.defences:ResizePad",
     },
+    "methods": {
+        "standard": "aresbench.training.methods.standard:Standard",
+        "adversarial": "aresbench.training.methods.adversarial:Adversarial",
+    },
     "models": {
         "samples": "aresbench.models.sources.samples:SamplesSource",
         "zoo": "aresbench.models.sources.zoo:ZooSource",
@@ -142,6 +146,7 @@ SINGULAR = {
     "datasets": "dataset",
     "filters": "filter",
     "defences": "defence",
+    "methods": "training method",
     "models": "model source",
 }
 

@@ -1,0 +1,127 @@
+"""What a training tells while it runs: a line of JSON now and then, TensorBoard if it is there, time left."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aresbench.store.files import explain, write_atomic
+from aresbench.training.images import Batch
+from aresbench.training.learner import Learner
+from aresbench.training.lesson import ClassroomLesson
+
+LOG = "log.jsonl"
+
+
+class Journal:
+    """The log of a training; of several processes only the first writes.
+
+    Args:
+        folder: of the training.
+        learner: what learns.
+        tell: called with a line for people.
+    """
+
+    def __init__(self, folder: Path, learner: Learner, tell: Callable[[str], None]) -> None:
+        self.path, self.learner, self.tell = folder / LOG, learner, tell
+        self._losses: list[Tensor] = []
+        self._images = self._gradients = 0
+        self._waited = 0.0
+        self._since = time.monotonic()
+        self._first = learner.step, self._since
+
+    def timed(self, source: Iterable[Batch]) -> Iterator[Batch]:
+        """The batches, with the time spent waiting for them noted."""
+        each = iter(source)
+        while True:
+            began = time.monotonic()
+            batch = next(each, None)
+            self._waited += time.monotonic() - began
+            if batch is None:
+                return
+            yield batch
+
+    def add(self, lessons: Sequence[ClassroomLesson]) -> None:
+        """Take note of one update."""
+        for lesson in lessons:
+            self._losses += lesson.losses
+            self._images += len(lesson.x)
+            self._gradients += lesson.gradients
+
+    def due(self) -> bool:
+        """Is it time for a line?"""
+        return self.learner.step % self.learner.recipe.machine.log_every == 0
+
+    def flush(self) -> float | None:
+        """Write a line about the updates since the last one; their mean loss over all processes, if there were any."""
+        if not self._losses:
+            return None
+        learner, world = self.learner, self.learner.world
+        seconds = max(1e-9, time.monotonic() - self._since)
+        told = torch.tensor(
+            [torch.stack(self._losses).mean().item(), self._images, self._gradients, self._waited / seconds],
+            dtype=torch.float32,
+        )
+        loss, images, gradients, waiting = world.sum(told).tolist()
+        loss /= world.size
+        self._write(
+            "updates",
+            loss=loss,
+            lr=learner.lr,
+            images_per_second=images / seconds,
+            gradients_per_second=gradients / seconds,
+            waiting=waiting / world.size,
+        )
+        left = (learner.total - learner.step) * (time.monotonic() - self._first[1])
+        left /= max(1, learner.step - self._first[0])
+        self.tell(
+            f"epoch {learner.epoch:.2f} of {learner.recipe.schedule.epochs} · loss {loss:.3f} · "
+            f"{gradients / seconds:,.0f} image gradients/s · {_duration(left)} left"
+        )
+        self._losses, self._images, self._gradients, self._waited = [], 0, 0, 0.0
+        self._since = time.monotonic()
+        return loss
+
+    def measured(self, lines: Sequence[dict[str, Any]]) -> None:
+        """Write down accuracies on held-out images."""
+        for line in lines:
+            self._write("measured", **line)
+            self.tell(
+                f"epoch {self.learner.epoch:.0f}: {line['weights']} weights, held-out images: clean "
+                f"{line['clean']:.1%}, robust {line['robust']:.1%}"
+            )
+
+    def guarded(self, verdict: Any) -> None:
+        """Write down a look at single-step against multi-step robustness."""
+        self._write("guard", fgsm=verdict.fgsm, pgd=verdict.pgd, collapsed=verdict.collapsed)
+        if verdict.collapsed:
+            self.tell(verdict.message)
+
+    def resume(self) -> None:
+        """Forget lines about updates that will be done again."""
+        if self.learner.world.first and self.path.is_file():
+            lines = self.path.read_text("utf-8").splitlines(keepends=True)
+            kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= self.learner.step]
+            write_atomic(self.path, "".join(kept).encode())
+        self._losses, self._images, self._gradients, self._waited = [], 0, 0, 0.0
+        self._since = time.monotonic()
+        self._first = self.learner.step, self._since
+
+    def _write(self, kind: str, **facts: Any) -> None:
+        if not self.learner.world.first:
+            return
+        line = {"kind": kind, "step": self.learner.step, "epoch": round(self.learner.epoch, 4), **facts}
+        with explain(self.path), self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

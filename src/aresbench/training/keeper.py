@@ -1,0 +1,103 @@
+"""What a training leaves: the best weights on held-out images, and a card that says how they came about."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save as to_safetensors
+from torch import Tensor, nn
+
+from aresbench.store.files import write_atomic
+from aresbench.training.journal import Journal
+from aresbench.training.learner import Learner
+from aresbench.training.watch import HeldOut
+
+WEIGHTS, LAST, CARD = "weights.safetensors", "last.safetensors", "card.json"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished training.
+
+    Args:
+        folder: with ``weights.safetensors`` (the best on held-out images), ``last.safetensors``, ``card.json``,
+            ``recipe.toml``, ``log.jsonl``; ``load_model(folder)`` makes a classifier of it.
+        card: what ``card.json`` says.
+    """
+
+    folder: Path
+    card: dict[str, Any]
+
+
+class Keeper:
+    """Keeps the weights with the best robust accuracy on held-out images (clean accuracy where nothing attacks).
+
+    Args:
+        folder: of the training.
+        learner: what learns.
+    """
+
+    def __init__(self, folder: Path, learner: Learner) -> None:
+        self.folder, self.learner = folder, learner
+        self.best: dict[str, Any] | None = None
+
+    def judge(self, watched: HeldOut) -> list[dict[str, Any]]:
+        """Measure the weights and their average; write those that are the best so far."""
+        learner, recipe = self.learner, self.learner.recipe
+        candidates = {"trained": learner.classifier}
+        if learner.average is not None:
+            candidates["averaged"] = learner.average.module
+        lines = []
+        for name, classifier in candidates.items():
+            found = watched.measure(classifier, recipe.watch.attack, recipe.threat.budgets[0])
+            line = {
+                "weights": name,
+                "step": learner.step,
+                "clean": found.clean,
+                "robust": found.robust,
+                "n": found.n,
+                "attack": recipe.watch.attack,
+                "budget": recipe.threat.budgets[0],
+            }
+            lines.append(line)
+            merit = "robust" if learner.method.attacks else "clean"
+            if self.best is None or line[merit] > self.best[merit]:
+                self.best = line
+                self._write(WEIGHTS, classifier)
+        return lines
+
+    def _write(self, name: str, classifier: nn.Module) -> None:
+        if self.learner.world.first:
+            write_atomic(self.folder / name, to_safetensors(_tensors(classifier)))
+
+    def finish(self, journal: Journal) -> Trained:
+        """Write the last weights and the card."""
+        self._write(LAST, self.learner.classifier)
+        recipe = self.learner.recipe
+        card = {
+            "recipe": recipe.name,
+            "recipe hash": recipe.hash,
+            "held out": self.best,
+            "notes": self.learner.notes,
+        }
+        if self.learner.world.first:
+            write_atomic(self.folder / CARD, json.dumps(card, indent=2, ensure_ascii=False).encode())
+        return Trained(self.folder, card)
+
+    def state(self) -> dict[str, Any]:
+        """For the checkpoint."""
+        return {"best": self.best}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.best = state["best"]
+
+
+def _tensors(classifier: nn.Module) -> dict[str, Tensor]:
+    """The inner module's tensors, each with memory of its own."""
+    module = classifier.module
+    assert isinstance(module, nn.Module)
+    return {name: value.detach().cpu().contiguous().clone() for name, value in module.state_dict().items()}

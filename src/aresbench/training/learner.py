@@ -1,0 +1,250 @@
+"""The learner: the model that is trained and everything that an update changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from aresbench.attacks.base import Attack
+from aresbench.attacks.load import make_attack
+from aresbench.core.classes import Classes
+from aresbench.core.errors import SpecError
+from aresbench.models.classifier import Classifier
+from aresbench.models.trainable import build
+from aresbench.training.methods.base import Method
+from aresbench.training.methods.load import make_method
+from aresbench.training.recipe import Recipe, plain
+from aresbench.training.world import World
+
+
+@dataclass
+class Learner:
+    """What is trained, and what moves it.
+
+    Args:
+        classifier: [0,1] images → logits, the unwrapped model: attacks and measurements see this one.
+        model: the same in the wrapping that brings the gradients of all processes together.
+        optimizer: of timm.
+        schedule: of timm: sets the learning rate from the number of updates.
+        average: moving average of the weights, or None.
+        method, attack: of the recipe.
+        step: updates made.
+        notes: what has happened on the way (a rollback, another number of processes).
+    """
+
+    recipe: Recipe
+    world: World
+    classifier: Classifier
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: Any
+    average: Any
+    method: Method
+    attack: Attack
+    per_epoch: int
+    step: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def epoch(self) -> float:
+        """Epochs behind us."""
+        return self.step / self.per_epoch
+
+    @property
+    def total(self) -> int:
+        """Updates of the whole training."""
+        return self.per_epoch * self.recipe.schedule.epochs
+
+    @property
+    def outputs(self) -> int:
+        """Number of logits."""
+        count = self.classifier.num_classes
+        assert count is not None
+        return count
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the next update (of its fastest layer)."""
+        return max(float(group["lr"]) for group in self.optimizer.param_groups)
+
+    def grown(self, epochs: float) -> float:
+        """How far something that grows linearly over ``epochs`` is, in (0, 1]: never 0, which would train on noise."""
+        return min(1.0, (self.step + 1) / (epochs * self.per_epoch)) if epochs else 1.0
+
+    def attack_now(self) -> Attack:
+        """The attack with the step length that it has at this step."""
+        share = self.grown(self.recipe.threat.step_warmup)
+        if share == 1.0:
+            return self.attack
+        return replace(self.attack, rel_step=self.attack.rel_step * share)  # type: ignore[call-arg, attr-defined]
+
+    @contextmanager
+    def together(self, last: bool) -> Iterator[None]:
+        """Let processes exchange gradients only in the last part of an accumulated update."""
+        quiet = isinstance(self.model, DistributedDataParallel) and not last
+        with self.model.no_sync() if quiet else nullcontext():  # type: ignore[operator]
+            yield
+
+    def move(self) -> None:
+        """Make one update from the gradients that are there."""
+        if self.recipe.optimizer.clip:
+            nn.utils.clip_grad_norm_(self.classifier.parameters(), self.recipe.optimizer.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        self.schedule.step_update(self.step)
+        if self.average is not None:
+            self.average.update(self.classifier, self.step)
+
+    # -- checkpoints --------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """Everything the next update depends on; on every process (they tell one another their buffers)."""
+        return {
+            "step": self.step,
+            "model": self.classifier.state_dict(),
+            "buffers": [part.cpu() for part in self.world.gather(_flat(self._buffers()))],
+            "optimizer": self.optimizer.state_dict(),
+            "average": None if self.average is None else self.average.module.state_dict(),
+            "notes": list(self.notes),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from a state. Of another number of processes, batch statistics become their mean."""
+        self.classifier.load_state_dict(state["model"])
+        parts = state["buffers"]
+        own = parts[self.world.rank] if len(parts) == self.world.size else torch.stack(parts).mean(0)
+        _unflat(own, self._buffers())
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.module.load_state_dict(state["average"])
+        self.step, self.notes = state["step"], list(state["notes"])
+        self.schedule.step_update(self.step)
+
+    def _buffers(self) -> list[Tensor]:
+        """Running statistics, which each process keeps for itself."""
+        return [b for b in self.classifier.buffers() if b.is_floating_point()]
+
+    def share_statistics(self) -> None:
+        """Make running statistics the mean over all processes (before a measurement)."""
+        if self.world.size > 1:
+            flat = _flat(self._buffers())
+            _unflat(self.world.sum(flat) / self.world.size, self._buffers())
+
+
+def _flat(tensors: list[Tensor]) -> Tensor:
+    return torch.cat([t.reshape(-1) for t in tensors]) if tensors else torch.zeros(0)
+
+
+def _unflat(flat: Tensor, tensors: list[Tensor]) -> None:
+    with torch.no_grad():
+        for tensor, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+            tensor.copy_(part.view_as(tensor))
+
+
+def make_learner(recipe: Recipe, classes: Classes, images: int, world: World) -> Learner:
+    """Model, optimiser and the rest, as the recipe says, before the first update.
+
+    Raises:
+        SpecError: a method, attack or optimiser that does not exist or does not fit.
+        ModelError: the model cannot be built or its first weights cannot be loaded.
+    """
+    from timm.optim import create_optimizer_v2
+    from timm.utils import ModelEmaV3
+
+    per_epoch = images // recipe.engine.batch
+    attack = training_attack(recipe)
+    torch.manual_seed(recipe.seed)
+    classifier = build(classes, **plain(recipe.model)).to(world.device).train()
+    if recipe.engine.channels_last:
+        classifier.to(memory_format=torch.channels_last)
+    if recipe.engine.sync_batch_norm and world.size > 1:
+        classifier.module = nn.SyncBatchNorm.convert_sync_batchnorm(classifier.module)
+    o = recipe.optimizer
+    own: dict[str, Any] = {"betas": o.betas, "eps": o.eps}
+    optimizer = create_optimizer_v2(
+        classifier.module,
+        o.name,
+        lr=recipe.lr,
+        weight_decay=o.weight_decay,
+        momentum=o.momentum,
+        layer_decay=o.layer_decay or None,
+        **{key: value for key, value in own.items() if value},
+    )
+    average = ModelEmaV3(classifier, decay=recipe.average.decay, use_warmup=recipe.average.warmup)
+    learner = Learner(
+        recipe=recipe,
+        world=world,
+        classifier=classifier,
+        model=_wrapped(classifier, world),
+        optimizer=optimizer,
+        schedule=_schedule(recipe, optimizer, per_epoch),
+        average=average if recipe.average.decay else None,
+        method=make_method(recipe.method),
+        attack=attack,
+        per_epoch=per_epoch,
+    )
+    learner.schedule.step_update(0)
+    return learner
+
+
+def training_attack(recipe: Recipe) -> Attack:
+    """The recipe's attack, if training can use it.
+
+    Raises:
+        SpecError: it needs no gradient, is no bounded one, or does not know a norm of the budgets.
+    """
+    attack = make_attack(recipe.threat.attack)
+    if not isinstance(attack, Attack) or attack.access != "gradient" or attack.kind != "bounded":
+        raise SpecError(
+            f"threat.attack = {recipe.threat.attack!r} is no bounded attack that climbs gradients",
+            "training needs one such as pgd(steps=3, rel_step=2/3) or apgd-ce(steps=2)",
+        )
+    for budget in recipe.threat.parsed:
+        if budget.norm not in attack.norms:
+            raise SpecError(
+                f"{recipe.threat.attack} does not attack under {budget.norm}", f"it knows {', '.join(attack.norms)}"
+            )
+    if recipe.threat.step_warmup and "rel_step" not in {f.name for f in fields(attack)}:
+        raise SpecError(
+            f"threat.step_warmup: {recipe.threat.attack} has no step length that could grow", "leave it at 0"
+        )
+    return attack
+
+
+def _wrapped(classifier: Classifier, world: World) -> nn.Module:
+    if world.size == 1:
+        return classifier
+    # Running statistics stay each process's own (they are brought together before measurements): sending them
+    # at every forward pass would overwrite in place what a second one needs.
+    devices = [world.device] if world.device.type == "cuda" else None
+    return DistributedDataParallel(classifier, device_ids=devices, broadcast_buffers=False)
+
+
+def _schedule(recipe: Recipe, optimizer: torch.optim.Optimizer, per_epoch: int) -> Any:
+    """timm's scheduler, asked at every update; its answer depends on the number of updates alone."""
+    from timm.scheduler import create_scheduler_v2
+
+    s = recipe.schedule
+    name = {"constant": "step", "linear": "poly"}.get(s.name, s.name)
+    schedule, _ = create_scheduler_v2(
+        optimizer,
+        name,
+        num_epochs=s.epochs,
+        decay_epochs=s.decay_every if s.name == "step" else 10 * s.epochs,
+        decay_milestones=list(s.decay_at),
+        decay_rate=1.0 if s.name == "linear" else s.decay_by,  # the power of "poly"
+        min_lr=s.min_lr,
+        warmup_lr=s.warmup_lr,
+        warmup_epochs=s.warmup,
+        warmup_prefix=False,
+        step_on_epochs=False,
+        updates_per_epoch=per_epoch,
+    )
+    return schedule
