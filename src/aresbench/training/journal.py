@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from aresbench.core.errors import SpecError
 from aresbench.store.files import explain, write_atomic
 from aresbench.training.images import Batch
 from aresbench.training.learner import Learner
@@ -30,6 +31,8 @@ class Journal:
 
     def __init__(self, folder: Path, learner: Learner, tell: Callable[[str], None]) -> None:
         self.path, self.learner, self.tell = folder / LOG, learner, tell
+        self.seconds = self.gradients = 0.0
+        self._board = _board(folder) if learner.recipe.machine.tensorboard and learner.world.first else None
         self._losses: list[Tensor] = []
         self._images = self._gradients = 0
         self._waited = 0.0
@@ -70,6 +73,8 @@ class Journal:
         )
         loss, images, gradients, waiting = world.sum(told).tolist()
         loss /= world.size
+        self.seconds += seconds
+        self.gradients += gradients
         self._write(
             "updates",
             loss=loss,
@@ -103,8 +108,13 @@ class Journal:
         if verdict.collapsed:
             self.tell(verdict.message)
 
-    def resume(self) -> None:
-        """Forget lines about updates that will be done again."""
+    def state(self) -> dict[str, Any]:
+        """For the checkpoint."""
+        return {"seconds": self.seconds, "gradients": self.gradients}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint: forget lines about updates that will be done again."""
+        self.seconds, self.gradients = state["seconds"], state["gradients"]
         if self.learner.world.first and self.path.is_file():
             lines = self.path.read_text("utf-8").splitlines(keepends=True)
             kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= self.learner.step]
@@ -119,6 +129,27 @@ class Journal:
         line = {"kind": kind, "step": self.learner.step, "epoch": round(self.learner.epoch, 4), **facts}
         with explain(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+        if self._board is not None:
+            who = f"/{facts['weights']}" if "weights" in facts else ""
+            for name, value in facts.items():
+                if isinstance(value, int | float) and not isinstance(value, bool):
+                    self._board.add_scalar(f"{kind}/{name}{who}", value, self.learner.step)
+
+
+def _board(folder: Path) -> Any:
+    """TensorBoard's writer of event files in the training's folder.
+
+    Raises:
+        SpecError: TensorBoard is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise SpecError(
+            f"machine.tensorboard = true, and TensorBoard cannot be imported: {error}",
+            'pip install "aresbench[tensorboard]", or leave it off: log.jsonl has the same numbers',
+        ) from error
+    return SummaryWriter(str(folder / "tensorboard"))
 
 
 def _duration(seconds: float) -> str:

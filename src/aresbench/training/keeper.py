@@ -1,4 +1,4 @@
-"""What a training leaves: the best weights on held-out images, and a card that says how they came about."""
+"""What a training leaves: the best weights on held-out images, the last ones, and a card."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
 from aresbench.store.files import write_atomic
+from aresbench.training.card import make_card
 from aresbench.training.journal import Journal
 from aresbench.training.learner import Learner
 from aresbench.training.watch import HeldOut
@@ -24,12 +25,21 @@ class Trained:
 
     Args:
         folder: with ``weights.safetensors`` (the best on held-out images), ``last.safetensors``, ``card.json``,
-            ``recipe.toml``, ``log.jsonl``; ``load_model(folder)`` makes a classifier of it.
+            ``recipe.toml`` and ``log.jsonl``; ``load_model(str(folder))`` makes a classifier of it.
         card: what ``card.json`` says.
     """
 
     folder: Path
     card: dict[str, Any]
+
+    def __repr__(self) -> str:
+        held_out = self.card["held out"]
+        if not held_out:
+            return f"<{self.folder}: never measured>"
+        return (
+            f"<{self.folder}: clean {held_out['clean']:.1%}, robust {held_out['robust']:.1%} "
+            f"({held_out['budget']}, {held_out['attack']}) on {held_out['n']} held-out images>"
+        )
 
 
 class Keeper:
@@ -47,15 +57,17 @@ class Keeper:
     def judge(self, watched: HeldOut) -> list[dict[str, Any]]:
         """Measure the weights and their average; write those that are the best so far."""
         learner, recipe = self.learner, self.learner.recipe
-        candidates = {"trained": learner.classifier}
+        candidates: dict[str, nn.Module] = {"trained": learner.classifier}
         if learner.average is not None:
             candidates["averaged"] = learner.average.module
+        merit = "robust" if learner.method.attacks else "clean"
         lines = []
         for name, classifier in candidates.items():
             found = watched.measure(classifier, recipe.watch.attack, recipe.threat.budgets[0])
             line = {
                 "weights": name,
                 "step": learner.step,
+                "epoch": round(learner.epoch, 2),
                 "clean": found.clean,
                 "robust": found.robust,
                 "n": found.n,
@@ -63,29 +75,23 @@ class Keeper:
                 "budget": recipe.threat.budgets[0],
             }
             lines.append(line)
-            merit = "robust" if learner.method.attacks else "clean"
             if self.best is None or line[merit] > self.best[merit]:
                 self.best = line
                 self._write(WEIGHTS, classifier)
         return lines
 
-    def _write(self, name: str, classifier: nn.Module) -> None:
-        if self.learner.world.first:
-            write_atomic(self.folder / name, to_safetensors(_tensors(classifier)))
-
     def finish(self, journal: Journal) -> Trained:
         """Write the last weights and the card."""
         self._write(LAST, self.learner.classifier)
-        recipe = self.learner.recipe
-        card = {
-            "recipe": recipe.name,
-            "recipe hash": recipe.hash,
-            "held out": self.best,
-            "notes": self.learner.notes,
-        }
+        card = make_card(self.learner, self.best, journal.seconds, journal.gradients)
         if self.learner.world.first:
             write_atomic(self.folder / CARD, json.dumps(card, indent=2, ensure_ascii=False).encode())
+        self.learner.world.wait()  # whoever returns finds the files
         return Trained(self.folder, card)
+
+    def _write(self, name: str, classifier: nn.Module) -> None:
+        if self.learner.world.first:
+            write_atomic(self.folder / name, to_safetensors(_tensors(classifier)))
 
     def state(self) -> dict[str, Any]:
         """For the checkpoint."""

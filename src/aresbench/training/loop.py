@@ -86,7 +86,8 @@ def _train(recipe: Recipe, folder: Path, world: World, tell: Callable[[str], Non
     def save() -> None:
         """Write a checkpoint, unless the weights are spoilt."""
         _check(journal.flush(), learner, folder)
-        state = learner.state() | {"guard": guard.state(), "keeper": keeper.state(), "size": world.size}
+        parts = {"guard": guard.state(), "keeper": keeper.state(), "journal": journal.state()}
+        state = learner.state() | parts | {"size": world.size}
         if world.first:
             checkpoint.save(folder / "checkpoints", learner.step, state)
 
@@ -100,7 +101,7 @@ def _train(recipe: Recipe, folder: Path, world: World, tell: Callable[[str], Non
         keeper.load(saved["keeper"])
         if saved["size"] != world.size:
             learner.notes.append(f"from update {learner.step} on {world.size} processes instead of {saved['size']}")
-        journal.resume()
+        journal.load(saved["journal"])
         return True
 
     restore()

@@ -335,6 +335,7 @@ class Machine:
         compile: let torch compile the passes of attack and training.
         checkpoint_minutes: time between two checkpoints.
         log_every: updates between two lines of the log.
+        tensorboard: also write TensorBoard's files.
     """
 
     workers: int = 4
@@ -342,6 +343,7 @@ class Machine:
     compile: bool = False
     checkpoint_minutes: float = 10.0
     log_every: int = 20
+    tensorboard: bool = False
 
 
 @dataclass(frozen=True)
