@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+from plugins.relatives import build
 from torch import nn
 
 from aresbench.data.base import load_images
@@ -46,3 +49,18 @@ class Linear(nn.Module):
 @pytest.fixture
 def linear():
     return Linear
+
+
+@pytest.fixture(scope="session")
+def relatives_of_imagenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """ImageNet and its relatives in part, each in the folder of its name; tests leave them as they are."""
+    folder = tmp_path_factory.mktemp("data")
+    build(folder, corrupted=3)
+    return folder
+
+
+@pytest.fixture
+def world(relatives_of_imagenet: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """They are what ARESBENCH_DATA names."""
+    monkeypatch.setenv("ARESBENCH_DATA", str(relatives_of_imagenet))
+    return relatives_of_imagenet

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+import aresbench as ab
 from aresbench.core.classes import ClassMap
 from aresbench.core.errors import ModelError
 from aresbench.engine.prepare import prepared
@@ -183,3 +184,27 @@ def test_a_model_that_nobody_attacks_is_not_copied(plain, digits):
     with prepared(plain, x) as model:
         assert model.search is not plain
         assert torch.equal(model.confirm(x), unattacked)
+
+
+class Windows(nn.Module):
+    """Cuts images into windows, as Swin does, and cannot cut none at all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Linear(3 * 32 * 32, 10)
+
+    def forward(self, x):
+        return self.last(x.reshape(len(x), 4, 3, 16, -1).flatten(1))
+
+
+def test_no_images_are_answered_without_the_model(tmp_path):
+    net = Windows().eval()
+    with pytest.raises(RuntimeError, match="0 elements"):
+        net(torch.empty(0, 3, 32, 32))
+    with prepared(net, torch.rand(2, 3, 32, 32)) as model:
+        assert model(torch.empty(0, 3, 32, 32)).shape == model.confirm(torch.empty(0, 3, 32, 32)).shape == (0, 10)
+        assert [len(part) for part in model.judge(torch.empty(0, 3, 32, 32))] == [0, 0]
+    data = ab.load_dataset("digits")
+    classifier = ab.Classifier(net, classes=data.classes, preprocessing=32)
+    task = ab.Task("digits", "adversary(linf, 1/25500, pgd(steps=2))")  # breaks nothing: no break is rounded
+    assert not ab.evaluate(classifier, [task], n=40, store=tmp_path, doctor=False).failed

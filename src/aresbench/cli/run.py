@@ -34,7 +34,8 @@ def add(verbs: Any) -> None:
         "--suite", default="quickstart", metavar="NAME", help="name or .toml file (default: quickstart)"
     )
     parser.add_argument("--data", metavar="SPEC", help="dataset in place of the suite's, e.g. folder:/photos")
-    parser.add_argument("--root", metavar="DIR", help="where the dataset lies")
+    parser.add_argument("--root", metavar="DIR", help="where the dataset lies (of several: in $ARESBENCH_DATA)")
+    parser.add_argument("--partial", action="store_true", help="accept datasets that are there in part")
     parser.add_argument("--n", type=count, metavar="N", help="images of each dataset, in its published order")
     parser.add_argument("--balanced", action="store_true", help="choose the N images class by class")
     parser.add_argument("--seed", type=int, default=0, help="of all random draws (default: 0)")
@@ -78,6 +79,7 @@ def _run(args: argparse.Namespace) -> int:
             balanced=args.balanced,
             store=args.store,
             seed=args.seed,
+            partial=args.partial,
             commercial=args.commercial,
             device=args.device,
             batch=args.batch,
@@ -162,6 +164,7 @@ def _dry_run(args: argparse.Namespace) -> int:
         n=args.n,
         balanced=args.balanced,
         seed=args.seed,
+        partial=args.partial,
         commercial=args.commercial,
     )
     device = chosen_device(args.device)

@@ -63,6 +63,21 @@ def load_dataset(spec: str, root: str | Path | None = None, **options: Any) -> D
     return dataset
 
 
+def dataset_name(spec: str) -> str:
+    """The registered name in a spec: ``imagenet-c`` of ``imagenet-c(corruption=fog, severity=3):/data``."""
+    return parse_call(_split_path(spec.strip())[0]).name
+
+
+def takes(spec: str, setting: str) -> bool:
+    """Does the dataset of a spec have a setting which the spec leaves open?
+
+    Raises:
+        UnknownName: no dataset of that name.
+    """
+    call = parse_call(_split_path(spec.strip())[0])
+    return setting in inspect.signature(find("datasets", call.name)).parameters and setting not in call.kwargs
+
+
 def _split_path(spec: str) -> tuple[str, str | None]:
     """``name(settings)`` and the path of a spec that gives one, as in ``imagenet-c(severity=3):/data``."""
     match = re.fullmatch(r"([\w.-]+)(\([^()]*\))?:(.*)", spec, re.DOTALL)

@@ -46,6 +46,7 @@ def evaluate(
     batch: int | None = None,
     on_bad: str = "raise",
     doctor: bool = True,
+    partial: bool = False,
     commercial: bool = False,
     progress: Progress | None = None,
 ) -> Results:
@@ -58,7 +59,7 @@ def evaluate(
         models: specs or classifiers; ``None``: the models the suite names.
         suite: a suite's name or object, or a list of tasks.
         data: replaces the dataset of every task whose classes the models know.
-        root: where the data lie.
+        root: where the dataset lies, of which there must be one; of several, each lies in ``$ARESBENCH_DATA``.
         n: images of each dataset, in its published order; a task's own smaller n stays.
         balanced: choose the n images class by class.
         store: the archive's folder.
@@ -68,6 +69,7 @@ def evaluate(
         on_bad: ``raise`` at an image that cannot be read, or ``skip`` it (the results then say so).
         doctor: examine each model before its first cell, and look again at a few of the images that attacks left
             standing, for reasons to doubt the number.
+        partial: accept datasets that are there in part, under names of their own.
         commercial: leave out data whose terms do not allow commercial use, by name.
         progress: called with events as the run goes on.
 
@@ -79,7 +81,16 @@ def evaluate(
     where = chosen_device(device)
     archive = store if isinstance(store, Store) else Store(store)
     plan = make_plan(
-        models, suite, archive, data=data, root=root, n=n, balanced=balanced, seed=seed, commercial=commercial
+        models,
+        suite,
+        archive,
+        data=data,
+        root=root,
+        n=n,
+        balanced=balanced,
+        seed=seed,
+        partial=partial,
+        commercial=commercial,
     )
     for skipped in plan.skipped:
         tell(Event("skip", skipped=skipped, message=skipped.reason))

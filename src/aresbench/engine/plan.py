@@ -134,6 +134,7 @@ def make_plan(
     n: int | None = None,
     balanced: bool = False,
     seed: int = 0,
+    partial: bool = False,
     commercial: bool = False,
 ) -> Plan:
     """Load what is needed, match classes by name, and see which rows are missing.
@@ -146,14 +147,15 @@ def make_plan(
         suite: name, object or list of tasks.
         store: where results are kept.
         data: replaces the dataset of every task whose classes the model knows.
-        root: where the data lie.
+        root: where the dataset lies, of which there must be one; of several, each lies in ``$ARESBENCH_DATA``.
         n: how many images of each dataset's published order (a task's own smaller n stays).
         balanced: choose them class by class.
         seed: of all random draws.
+        partial: accept datasets that are there in part, under names of their own.
         commercial: leave out data that may not be used commercially, by name.
 
     Raises:
-        AresError: no models, or something named does not exist.
+        AresError: no models, something named does not exist, or one root for several datasets.
     """
     tasks, named = tasks_of(suite)
     if models is None:
@@ -162,8 +164,7 @@ def make_plan(
         models = [models]
     if not models:
         raise SpecError("no model is named", "give one, e.g. timm:resnet50.a1_in1k, or see `aresbench list models`")
-    one = len({task.dataset for task in tasks}) == 1
-    shelf = Shelf(data, root, n, balanced, only=one, commercial=commercial)
+    shelf = Shelf(tasks, data, root, n, balanced, partial=partial, commercial=commercial)
     plan = Plan()
     for entry in models:
         try:

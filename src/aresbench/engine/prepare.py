@@ -50,8 +50,8 @@ class Prepared:
     draws: int = 1
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Logits [N, K] of the fast copy, after the class map."""
-        return self._mapped(self.search(x))
+        """Logits [N, K] of the fast copy, after the class map; of no images without asking: many a model fails."""
+        return self._mapped(self.search(x)) if len(x) else x.new_zeros(0, self.num_classes)
 
     def confirm(self, x: Tensor) -> Tensor:
         """Logits [N, K] of the user's own module, after the class map; no gradient.
@@ -63,6 +63,8 @@ class Prepared:
 
     def judge(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """As ``confirm``, and [N] the model's choice among all of its outputs, before the class map."""
+        if not len(x):
+            return x.new_zeros(0, self.num_classes), x.new_zeros(0, dtype=torch.int64)
         with torch.no_grad():
             if self.draws == 1:
                 whole = self.reference(x).float()
