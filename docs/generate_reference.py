@@ -27,7 +27,7 @@ def component_page(kind: str) -> str:
     for name in catalogue.names(kind):
         card = catalogue.describe(kind, name)
         lines += [f"## {name}", "", card["summary"], ""]
-        lines += suite_body(card) if kind == "suites" else component_body(card)
+        lines += BODIES.get(kind, component_body)(card)
         lines += ["```", *card["call"], "```", ""]
     return "\n".join(lines)
 
@@ -74,6 +74,14 @@ def suite_body(card: dict[str, Any]) -> list[str]:
     if card["models"]:
         lines += ["", "Models, when none is named: " + ", ".join(f"`{m}`" for m in card["models"]) + "."]
     return [*lines, ""]
+
+
+def recipe_body(card: dict[str, Any]) -> list[str]:
+    about = [card["paper"], *card["notes"]]
+    return [*(line for text in about if text for line in (text, "")), "```toml", card["recipe"].rstrip(), "```", ""]
+
+
+BODIES = {"suites": suite_body, "recipes": recipe_body}
 
 
 def plain(value: object) -> str:

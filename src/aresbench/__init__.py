@@ -28,6 +28,7 @@ _DOORS: dict[str, tuple[str, str]] = {
     "rescore": ("aresbench.report.rescore", "rescored_frame"),
     "skip_gradient": ("aresbench.models.surrogates", "skip_gradient"),
     "tasks": ("aresbench.core.suite", "tasks"),
+    "train": ("aresbench.training.loop", "train"),
 }
 _ROOMS = ("report",)
 
@@ -49,6 +50,7 @@ if TYPE_CHECKING:  # for editors and type checkers
     from aresbench.models.surrogates import skip_gradient as skip_gradient
     from aresbench.report.compare import compare as compare
     from aresbench.report.rescore import rescored_frame as rescore  # noqa: F401
+    from aresbench.training.loop import train as train
 
 
 def __getattr__(name: str) -> Any:

@@ -12,22 +12,27 @@ from aresbench.core.registry import ELSEWHERE, SINGULAR, Card, card, find, table
 from aresbench.core.spec import parse_call
 from aresbench.core.suite import load_suite, suite_names
 from aresbench.models.sources.base import KnownSource
+from aresbench.training.recipe import load_recipe, recipe_names
 
-KINDS = ("models", "attacks", "corruptions", "filters", "datasets", "defences", "suites")
-WORDS = {**SINGULAR, "suites": "suite"}
+KINDS = ("models", "attacks", "corruptions", "filters", "datasets", "defences", "suites", "methods", "recipes")
+WORDS = {**SINGULAR, "suites": "suite", "recipes": "recipe"}
 
 
 def names(kind: str) -> list[str]:
     """Names of one kind, in registry order."""
+    if kind == "recipes":
+        return recipe_names()
     return suite_names() if kind == "suites" else list(table(kind))
 
 
 def describe(kind: str, name: str) -> dict[str, Any]:
-    """The facts of one component or suite, ready for JSON.
+    """The facts of one component, suite or recipe, ready for JSON.
 
     Raises:
         UnknownName: no such name.
     """
+    if kind == "recipes":
+        return _recipe(name)
     return _suite(name) if kind == "suites" else _component(card(kind, name))
 
 
@@ -75,7 +80,7 @@ def locate(thing: str, kind: str | None = None) -> tuple[str, str]:
         f"there is no {WORDS[kind] if kind else 'component'} called {name!r}",
         ELSEWHERE.get(name)
         or did_you_mean(name, known)
-        or "`aresbench list attacks` (models, corruptions, filters, datasets, defences, suites) shows them all",
+        or f"`aresbench list attacks` ({', '.join(k for k in KINDS if k != 'attacks')}) shows them all",
     )
 
 
@@ -105,12 +110,28 @@ def _calls(found: Card) -> list[str]:
     if found.kind == "defences":
         guarded = f"samples:digits-plain + {found.name}"
         return [f'ab.defend(model, "{found.name}")', *model_calls(guarded)]
+    if found.kind == "methods":
+        return [f'aresbench train RECIPE method="{found.name}"']
     return model_calls(found.facts.get("example", f"{found.name}:NAME"))
 
 
 def model_calls(spec: str) -> list[str]:
     """How to use a model."""
     return [f'ab.load_model("{spec}")', f"aresbench run {shlex.quote(spec)} --suite quickstart"]
+
+
+def _recipe(name: str) -> dict[str, Any]:
+    recipe = load_recipe(name)
+    return {
+        "kind": "recipe",
+        "name": recipe.name,
+        "summary": recipe.title,
+        "hash": recipe.hash,
+        "paper": recipe.paper,
+        "notes": list(recipe.notes),
+        "recipe": recipe.toml(),
+        "call": [f"aresbench train {name}", f'ab.train("{name}")'],
+    }
 
 
 def _suite(name: str) -> dict[str, Any]:

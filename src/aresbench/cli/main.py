@@ -10,7 +10,21 @@ import sys
 from collections.abc import Sequence
 
 from aresbench import __version__
-from aresbench.cli import cache, compare, doctor, leaderboard, list_, report, rescore, run, show, store, submit, verify
+from aresbench.cli import (
+    cache,
+    compare,
+    doctor,
+    leaderboard,
+    list_,
+    report,
+    rescore,
+    run,
+    show,
+    store,
+    submit,
+    train,
+    verify,
+)
 from aresbench.cli.parser import Parser
 from aresbench.core.errors import AresError
 
@@ -30,7 +44,7 @@ def build_parser() -> Parser:
     parser = Parser("aresbench", description="How robust is an image classifier?", epilog=_EPILOG)
     parser.add_argument("--version", action="version", version=f"aresbench {__version__}")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True, parser_class=Parser)
-    for verb in (run, list_, show, compare, report, leaderboard, rescore, doctor, store, verify, submit, cache):
+    for verb in (run, list_, show, compare, report, leaderboard, rescore, train, doctor, store, verify, submit, cache):
         verb.add(verbs)
     return parser
 

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from aresbench.cli import catalogue
-from aresbench.cli.parser import print_columns, print_json
+from aresbench.cli.parser import print_columns, print_json, print_wrapped
 from aresbench.core.errors import UnknownName, did_you_mean
 
 
@@ -15,7 +15,7 @@ def add(verbs: Any) -> None:
     parser = verbs.add_parser(
         "show",
         help="what a thing is, its settings, whom to cite, how to call it",
-        description="Show an attack, corruption, dataset, model source or suite.\n"
+        description="Show an attack, corruption, dataset, model source, suite, training method or recipe.\n"
         "Where a name means two things, say which: `aresbench show dataset samples`.",
     )
     parser.add_argument("thing", nargs="+", metavar="[KIND] THING", help="e.g. pgd, fog, quickstart, dataset samples")
@@ -37,6 +37,8 @@ def call(args: argparse.Namespace) -> int:
         print_json(card)
     elif card["kind"] == "suite":
         _print_suite(card)
+    elif card["kind"] == "recipe":
+        _print_recipe(card)
     else:
         _print_component(card)
     return 0
@@ -76,6 +78,17 @@ def _print_suite(card: dict[str, Any]) -> None:
         print("\nmodels, when none is named")
         for model in card["models"]:
             print(f"  {model}")
+    _print_calls(card)
+
+
+def _print_recipe(card: dict[str, Any]) -> None:
+    print(f"{card['name']} · recipe {card['hash']}\n{card['summary']}")
+    if card["paper"]:
+        print(f"\n{card['paper']}")
+    for note in card["notes"]:
+        print()
+        print_wrapped(note)
+    print(f"\n{card['recipe']}".rstrip())
     _print_calls(card)
 
 

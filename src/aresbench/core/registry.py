@@ -129,6 +129,7 @@ TABLES: dict[str, dict[str, str]] = {
     "models": {
         "samples": "aresbench.models.sources.samples:SamplesSource",
         "zoo": "aresbench.models.sources.zoo:ZooSource",
+        "robustbench": "aresbench.models.sources.robustbench:RobustBenchSource",
         "timm": "aresbench.models.sources.timm:TimmSource",
         "torchvision": "aresbench.models.sources.torchvision:TorchvisionSource",
         "hf": "aresbench.models.sources.hf:HuggingFaceSource",
@@ -137,6 +138,7 @@ TABLES: dict[str, dict[str, str]] = {
         "exported": "aresbench.models.sources.exported:ExportedSource",
         "python": "aresbench.models.sources.python:PythonSource",
         "weights": "aresbench.models.sources.weights:WeightsSource",
+        "trained": "aresbench.models.sources.trained:TrainedSource",
     },
 }
 

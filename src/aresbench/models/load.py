@@ -9,6 +9,7 @@ from aresbench.core.errors import SpecError, UnknownName, did_you_mean
 from aresbench.core.registry import find, table
 from aresbench.core.spec import parse_call, parse_value
 from aresbench.models.sources.base import Source, check_options
+from aresbench.models.sources.trained import is_trained
 
 if TYPE_CHECKING:
     from aresbench.models.classifier import Classifier
@@ -21,7 +22,8 @@ def load_model(spec: str, **options: Any) -> Classifier:
 
     Args:
         spec: ``samples:efficientnet-lite0``, ``timm:resnet50.a1_in1k``, ``./mine.py:factory``,
-            ``package.module:factory`` or ``weights.safetensors?arch=timm:resnet50``, or a name of another source
+            ``package.module:factory``, ``weights.safetensors?arch=timm:resnet50`` or the folder of a training
+            (``models/mine``), or a name of another source
             (``aresbench list models`` shows them). Options follow a ``?`` and are joined by ``&``. Input
             defences follow, each after a `` + ``: ``samples:digits-plain + jpeg(quality=75)``; or, for a
             surrogate, the rule by which it passes gradients back: ``timm:resnet50.a1_in1k + sgm(gamma=0.2)``.
@@ -79,6 +81,8 @@ def _scheme(body: str) -> tuple[str, str]:
         if not rest:
             raise SpecError(f"{body!r} names no model", f"write {scheme}:NAME; see `aresbench list models`")
         return scheme, rest
+    if is_trained(body):
+        return "trained", body
     if body.lower().endswith(WEIGHT_SUFFIXES):
         return "weights", body
     if body.lower().endswith(".onnx"):

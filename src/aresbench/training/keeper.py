@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save as to_safetensors
-from torch import Tensor, nn
+from torch import Tensor
 
+from aresbench.models.classifier import Classifier
 from aresbench.store.files import write_atomic
 from aresbench.training.card import make_card
 from aresbench.training.journal import Journal
@@ -57,10 +58,10 @@ class Keeper:
     def judge(self, watched: HeldOut) -> list[dict[str, Any]]:
         """Measure the weights and their average; write those that are the best so far."""
         learner, recipe = self.learner, self.learner.recipe
-        candidates: dict[str, nn.Module] = {"trained": learner.classifier}
+        candidates: dict[str, Classifier] = {"trained": learner.classifier}
         if learner.average is not None:
             candidates["averaged"] = learner.average.module
-        merit = "robust" if learner.method.attacks else "clean"
+        merits = ("robust", "clean") if learner.method.attacks else ("clean", "robust")
         lines = []
         for name, classifier in candidates.items():
             found = watched.measure(classifier, recipe.watch.attack, recipe.threat.budgets[0])
@@ -75,7 +76,7 @@ class Keeper:
                 "budget": recipe.threat.budgets[0],
             }
             lines.append(line)
-            if self.best is None or line[merit] > self.best[merit]:
+            if self.best is None or [line[key] for key in merits] > [self.best[key] for key in merits]:
                 self.best = line
                 self._write(WEIGHTS, classifier)
         return lines
@@ -89,7 +90,7 @@ class Keeper:
         self.learner.world.wait()  # whoever returns finds the files
         return Trained(self.folder, card)
 
-    def _write(self, name: str, classifier: nn.Module) -> None:
+    def _write(self, name: str, classifier: Classifier) -> None:
         if self.learner.world.first:
             write_atomic(self.folder / name, to_safetensors(_tensors(classifier)))
 
@@ -102,8 +103,7 @@ class Keeper:
         self.best = state["best"]
 
 
-def _tensors(classifier: nn.Module) -> dict[str, Tensor]:
+def _tensors(classifier: Classifier) -> dict[str, Tensor]:
     """The inner module's tensors, each with memory of its own."""
-    module = classifier.module
-    assert isinstance(module, nn.Module)
-    return {name: value.detach().cpu().contiguous().clone() for name, value in module.state_dict().items()}
+    state = classifier.module.state_dict()
+    return {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
