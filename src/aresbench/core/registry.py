@@ -88,6 +88,7 @@ TABLES: dict[str, dict[str, str]] = {
     "datasets": {
         "samples": "aresbench.data.samples:Samples",
         "imagenet": "aresbench.data.imagenet:ImageNet",
+        "imagenet-train": "aresbench.data.imagenet_train:ImageNetTrain",
         "imagenet-real": "aresbench.data.imagenet_real:ImageNetReal",
         "imagenet-robustbench": "aresbench.data.imagenet_robustbench:ImageNetRobustBench",
         "imagenet-v2": "aresbench.data.imagenet_v2:ImageNetV2",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import io
 import os
 import struct
 import zlib
@@ -22,6 +23,7 @@ from aresbench.core.classes import Classes
 from aresbench.core.errors import DataError
 from aresbench.core.flag import Flag
 from aresbench.core.preprocessing import Preprocessing
+from aresbench.data.spans import Span
 from aresbench.ops.resize import apply, to_rgb
 
 if TYPE_CHECKING:
@@ -37,8 +39,12 @@ def published_order(ids: Sequence[str]) -> np.ndarray:
     The first n images are therefore a random sample. The order depends on the ids alone, so that a dataset
     with the same ids as another (a corrupted copy) has its images in the same order.
     """
-    digests = [hashlib.blake2b(image_id.encode(), digest_size=8).digest() for image_id in ids]
-    return np.array(sorted(range(len(ids)), key=lambda k: (digests[k], ids[k])), dtype=np.int64)
+    joined = b"".join(hashlib.blake2b(image_id.encode(), digest_size=8).digest() for image_id in ids)
+    digests = np.frombuffer(joined, ">u8").astype(np.uint64)  # as numbers they stand in the order of their bytes
+    order = np.argsort(digests, kind="stable").astype(np.int64)
+    if np.any(np.diff(digests[order]) == 0):
+        return np.array(sorted(range(len(ids)), key=lambda k: (digests[k], ids[k])), dtype=np.int64)
+    return order
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +56,7 @@ class Listing:
         classes: the classes that ``labels`` point into.
         ids: one stable id per image, unique.
         labels: int64 [n].
-        images: one file path or one uint8 array [H, W] or [H, W, 3] per image.
+        images: one file path, one ``Span`` of a larger file or one uint8 array [H, W] or [H, W, 3] per image.
         positions: int64 [n], the places of these images in the published order of the whole dataset, where
             the files at hand are only a part of it; by default the order of the ids given here.
         notes: what a reader of the results should know about how the files were read.
@@ -65,7 +71,7 @@ class Listing:
     classes: Classes
     ids: tuple[str, ...]
     labels: np.ndarray
-    images: Sequence[Path | np.ndarray] | np.ndarray
+    images: Sequence[Path | Span | np.ndarray] | Sequence[Path] | Sequence[Span] | np.ndarray
     positions: np.ndarray | None = None
     notes: tuple[str, ...] = ()
     accepted: tuple[tuple[int, ...], ...] | None = None
@@ -261,9 +267,9 @@ class Dataset(ABC):
         return view
 
     def source(self, i: int) -> Path | None:
-        """The file of image ``i``, or None where it lies in an array."""
+        """The file of image ``i``, or the larger one it lies in; None where it lies in an array."""
         image = self._listing.images[self._rows[i]]
-        return image if isinstance(image, Path) else None
+        return image.file if isinstance(image, Span) else image if isinstance(image, Path) else None
 
     def picture(self, i: int) -> Image.Image:
         """Image ``i`` at its native size, as RGB (``aresbench.ops.resize.to_rgb`` says how).
@@ -272,19 +278,19 @@ class Dataset(ABC):
             DataError: the file is missing, truncated or not a picture; id and path are named.
         """
         image = self._listing.images[self._rows[i]]
-        if not isinstance(image, Path):
+        if not isinstance(image, Path | Span):
             return Image.fromarray(image).convert("RGB")
-        remedy = 'restore the file, or leave it out with on_bad="skip"'
-        who = f"image {self._listing.ids[self._rows[i]]!r} of {self.name}"
         try:
-            with Image.open(image) as opened:
+            with Image.open(image if isinstance(image, Path) else io.BytesIO(image.read())) as opened:
                 opened.load()
                 return to_rgb(opened)
-        except FileNotFoundError:
-            raise DataError(f"{who} is missing: there is no file {image}", remedy) from None
-        except DataError as error:
-            raise DataError(f"{who} cannot be used: {image}: {error.problem}", error.remedy) from None
         except _BROKEN as error:
+            who = f"image {self._listing.ids[self._rows[i]]!r} of {self.name}"
+            remedy = 'restore the file, or leave it out with on_bad="skip"'
+            if isinstance(error, DataError):
+                raise DataError(f"{who} cannot be used: {image}: {error.problem}", error.remedy) from None
+            if isinstance(error, FileNotFoundError):
+                raise DataError(f"{who} is missing: there is no file {image}", remedy) from None
             raise DataError(f"{who} cannot be read: {image}: {error}", remedy) from error
 
 
