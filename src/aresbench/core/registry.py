@@ -106,6 +106,8 @@ TABLES: dict[str, dict[str, str]] = {
         "tiny-imagenet-c": "aresbench.data.tiny_imagenet:TinyImageNetC",
         "folder": "aresbench.data.folder:Folder",
         "npz": "aresbench.data.npz:Npz",
+        "shards": "aresbench.data.shards:Shards",
+        "hf-dataset": "aresbench.data.hf_dataset:HuggingFaceDataset",
         "digits": "aresbench.data.digits:Digits",
         "cifar10": "aresbench.data.cifar:CIFAR10",
         "cifar10-c": "aresbench.data.cifar_c:CIFAR10C",
@@ -126,6 +128,12 @@ TABLES: dict[str, dict[str, str]] = {
     "methods": {
         "standard": "aresbench.training.methods.standard:Standard",
         "adversarial": "aresbench.training.methods.adversarial:Adversarial",
+        "trades": "aresbench.training.methods.trades:Trades",
+        "mart": "aresbench.training.methods.mart:Mart",
+        "free": "aresbench.training.methods.free:Free",
+        "n-fgsm": "aresbench.training.methods.n_fgsm:NFGSM",
+        "grad-align": "aresbench.training.methods.grad_align:GradAlign",
+        "advprop": "aresbench.training.methods.advprop:AdvProp",
     },
     "models": {
         "samples": "aresbench.models.sources.samples:SamplesSource",

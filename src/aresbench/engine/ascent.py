@@ -96,24 +96,24 @@ def standing_still(module: nn.Module, batch_norm: str = "eval") -> Iterator[None
     """
     modes = [(part, part.training) for part in module.modules()]
     frozen = [p for p in module.parameters() if p.requires_grad]
-    # Without running statistics to track, batch norm in training mode uses the batch's own and writes nothing.
-    norms = [
-        part
+    # A batch norm without running statistics takes those of the batch, also outside training. Left in training mode
+    # it would write to them, and a synchronised one would wait for other processes.
+    hidden = [
+        (part, part.running_mean, part.running_var)
         for part, training in modes
         if training and batch_norm == "train" and isinstance(part, nn.modules.batchnorm._BatchNorm)
     ]
-    tracked = [norm.track_running_stats for norm in norms]
-    module.eval()
-    for norm in norms:
-        norm.training, norm.track_running_stats = True, False
-    for parameter in frozen:
-        parameter.requires_grad_(False)
     try:
+        module.eval()
+        for norm, _, _ in hidden:
+            norm.running_mean = norm.running_var = None
+        for parameter in frozen:
+            parameter.requires_grad_(False)
         yield
     finally:
         for parameter in frozen:
             parameter.requires_grad_(True)
-        for norm, track in zip(norms, tracked, strict=True):
-            norm.track_running_stats = track
+        for norm, mean, var in hidden:
+            norm.running_mean, norm.running_var = mean, var
         for part, training in modes:
             part.training = training

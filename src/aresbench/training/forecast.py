@@ -55,7 +55,7 @@ def forecast(recipe: Recipe, device: str | None = None) -> Forecast:
         seconds, gradients = 0.0, 0
         for batch, _ in zip(batches(learned, recipe, world, 0), range(1 + UPDATES), strict=False):
             began = time.monotonic()
-            gradients = sum(lesson.gradients for lesson in learn(learner, batch))
+            gradients = sum(int(lesson.gradients) for lesson in learn(learner, batch))
             if world.device.type == "cuda":
                 torch.cuda.synchronize()
             seconds = time.monotonic() - began

@@ -34,7 +34,8 @@ class Journal:
         self.seconds = self.gradients = 0.0
         self._board = _board(folder) if learner.recipe.machine.tensorboard and learner.world.first else None
         self._losses: list[Tensor] = []
-        self._images = self._gradients = 0
+        self._gradients: list[Tensor] = []  # counted where they are made: nobody waits for a GPU at every update
+        self._images = 0
         self._waited = 0.0
         self._since = time.monotonic()
         self._first = learner.step, self._since
@@ -55,7 +56,7 @@ class Journal:
         for lesson in lessons:
             self._losses += lesson.losses
             self._images += len(lesson.x)
-            self._gradients += lesson.gradients
+            self._gradients.append(lesson.gradients)
 
     def due(self) -> bool:
         """Is it time for a line?"""
@@ -68,7 +69,12 @@ class Journal:
         learner, world = self.learner, self.learner.world
         seconds = max(1e-9, time.monotonic() - self._since)
         told = torch.tensor(
-            [torch.stack(self._losses).mean().item(), self._images, self._gradients, self._waited / seconds],
+            [
+                torch.stack(self._losses).mean().item(),
+                self._images,
+                torch.stack(self._gradients).sum().item(),
+                self._waited / seconds,
+            ],
             dtype=torch.float32,
         )
         loss, images, gradients, waiting = world.sum(told).tolist()
@@ -89,7 +95,7 @@ class Journal:
             f"epoch {learner.epoch:.2f} of {learner.recipe.schedule.epochs} · loss {loss:.3f} · "
             f"{gradients / seconds:,.0f} image gradients/s · {_duration(left)} left"
         )
-        self._losses, self._images, self._gradients, self._waited = [], 0, 0, 0.0
+        self._losses, self._gradients, self._images, self._waited = [], [], 0, 0.0
         self._since = time.monotonic()
         return loss
 
@@ -119,7 +125,7 @@ class Journal:
             lines = self.path.read_text("utf-8").splitlines(keepends=True)
             kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= self.learner.step]
             write_atomic(self.path, "".join(kept).encode())
-        self._losses, self._images, self._gradients, self._waited = [], 0, 0, 0.0
+        self._losses, self._gradients, self._images, self._waited = [], [], 0, 0.0
         self._since = time.monotonic()
         self._first = self.learner.step, self._since
 

@@ -18,7 +18,8 @@ from aresbench.core.errors import SpecError
 from aresbench.models.classifier import Classifier
 from aresbench.models.trainable import build
 from aresbench.training.methods.base import Method
-from aresbench.training.methods.load import make_method
+from aresbench.training.methods.load import fitting_method
+from aresbench.training.perturbation import AWP, make_perturbation
 from aresbench.training.recipe import Recipe, plain
 from aresbench.training.world import World
 
@@ -34,7 +35,9 @@ class Learner:
         schedule: of timm: sets the learning rate from the number of updates.
         average: moving average of the weights, or None.
         method, attack: of the recipe.
-        step: updates made.
+        perturbation: of the weights, or None.
+        step: updates made: batches learned from (a method may move the weights several times for one).
+        carried: what the method hands from one batch of this process to its next, or None.
         notes: what has happened on the way (a rollback, another number of processes).
     """
 
@@ -48,7 +51,9 @@ class Learner:
     method: Method
     attack: Attack
     per_epoch: int
+    perturbation: AWP | None = None
     step: int = 0
+    carried: Tensor | None = None
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -92,15 +97,18 @@ class Learner:
             yield
 
     def move(self) -> None:
-        """Make one update from the gradients that are there."""
+        """Move the weights by the gradients that are there."""
         if self.recipe.optimizer.clip:
             nn.utils.clip_grad_norm_(self.classifier.parameters(), self.recipe.optimizer.clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update(self.classifier, self.step + 1)
+
+    def advance(self) -> None:
+        """One batch has been learned from."""
         self.step += 1
         self.schedule.step_update(self.step)
-        if self.average is not None:
-            self.average.update(self.classifier, self.step)
 
     # -- checkpoints --------------------------------------------------------------------------
 
@@ -112,6 +120,7 @@ class Learner:
             "buffers": [part.cpu() for part in self.world.gather(_flat(self._buffers()))],
             "optimizer": self.optimizer.state_dict(),
             "average": None if self.average is None else self.average.module.state_dict(),
+            "carried": None if self.carried is None else torch.cat([c.cpu() for c in self.world.gather(self.carried)]),
             "notes": list(self.notes),
         }
 
@@ -124,6 +133,10 @@ class Learner:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
             self.average.module.load_state_dict(state["average"])
+        carried = state["carried"]
+        self.carried = (
+            None if carried is None else carried.chunk(self.world.size)[self.world.rank].to(self.world.device)
+        )
         self.step, self.notes = state["step"], list(state["notes"])
         self.schedule.step_update(self.step)
 
@@ -159,13 +172,15 @@ def make_learner(recipe: Recipe, classes: Classes, images: int, world: World) ->
     from timm.utils import ModelEmaV3
 
     per_epoch = images // recipe.engine.batch
-    attack = training_attack(recipe)
+    method, attack = fitting_method(recipe), training_attack(recipe)
     torch.manual_seed(recipe.seed)
-    classifier = build(classes, **plain(recipe.model)).to(world.device).train()
+    classifier = build(classes, **plain(recipe.model)).to(world.device)
     if recipe.engine.channels_last:
         classifier.to(memory_format=torch.channels_last)
     if recipe.engine.sync_batch_norm and world.size > 1:
         classifier.module = nn.SyncBatchNorm.convert_sync_batchnorm(classifier.module)
+    classifier.module = method.prepare(classifier.module)
+    classifier.train()
     o = recipe.optimizer
     own: dict[str, Any] = {"betas": o.betas, "eps": o.eps}
     optimizer = create_optimizer_v2(
@@ -186,9 +201,10 @@ def make_learner(recipe: Recipe, classes: Classes, images: int, world: World) ->
         optimizer=optimizer,
         schedule=_schedule(recipe, optimizer, per_epoch),
         average=average if recipe.average.decay else None,
-        method=make_method(recipe.method),
+        method=method,
         attack=attack,
         per_epoch=per_epoch,
+        perturbation=make_perturbation(recipe.perturb),
     )
     learner.schedule.step_update(0)
     return learner

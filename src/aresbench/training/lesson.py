@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor
+from torch.nn.utils import parameters_to_vector
 
 from aresbench.attacks.base import Loss
 from aresbench.engine.ascent import ascend, standing_still
 from aresbench.ops.random import Streams, key_of
 from aresbench.training.learner import Learner
 from aresbench.training.losses import soft_cross_entropy
+from aresbench.training.perturbation import movable, unrecorded
 from aresbench.training.recipe import Recipe
+from aresbench.training.split_norm import auxiliary
 
 
 class ClassroomLesson:
@@ -26,6 +29,10 @@ class ClassroomLesson:
         ids: N stable ids.
         epoch: which, for the draws.
         part, parts: which part of an update this is, of how many.
+
+    Attributes:
+        losses: the mean loss of each update.
+        gradients: images that went through a backward pass, in the attack and in training.
     """
 
     def __init__(
@@ -37,7 +44,7 @@ class ClassroomLesson:
         self.progress = learner.step / learner.total
         self.streams = Streams(learner.recipe.seed, f"training/{epoch}", ids, x.device)
         self.losses: list[Tensor] = []
-        self.gradients = 0
+        self.gradients = torch.zeros((), dtype=torch.int64, device=x.device)
         budget = learner.recipe.threat.parsed[self._choice()]
         self.norm = budget.norm
         self.eps = self._sizes(float(budget.eps))
@@ -53,9 +60,24 @@ class ClassroomLesson:
             return step % len(threat.budgets)
         return key_of(self.learner.recipe.seed, "budget", step) % len(threat.budgets)
 
+    @property
+    def carried(self) -> Tensor | None:
+        return self.learner.carried
+
+    @carried.setter
+    def carried(self, value: Tensor | None) -> None:
+        self.learner.carried = value
+
     def _passes(self, precision: str) -> AbstractContextManager[None]:
         """The context in which the model computes at a precision."""
         return torch.autocast(self.x.device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+    @contextmanager
+    def _standing_still(self) -> Iterator[None]:
+        """The classifier as attacks see it."""
+        classifier = self.learner.classifier
+        with auxiliary(classifier), standing_still(classifier, self.learner.recipe.threat.batch_norm):
+            yield
 
     def forward(self, x: Tensor) -> Tensor:
         self.gradients += len(x)
@@ -64,7 +86,7 @@ class ClassroomLesson:
         return logits.float()
 
     def answer(self, x: Tensor) -> Tensor:
-        with torch.no_grad(), standing_still(self.learner.classifier, self.learner.recipe.threat.batch_norm):
+        with torch.no_grad(), self._standing_still():
             return self._searched(x)
 
     def _searched(self, x: Tensor) -> Tensor:
@@ -72,49 +94,71 @@ class ClassroomLesson:
             logits: Tensor = self.learner.classifier(x)
         return logits.float()
 
-    def attack(self, loss: Loss | None = None, start_from: Tensor | None = None) -> Tensor:
+    def attack(
+        self, loss: Loss | None = None, start_from: Tensor | None = None, around: Tensor | None = None
+    ) -> Tensor:
         threat = self.learner.recipe.threat
+        x = self.x if around is None else around
         raised = loss or attacked_loss(self.learner.recipe, self.labels)
         if threat.choose != "worst" or len(threat.budgets) == 1:
-            return self._attack(self.norm, self.eps, raised, start_from)
-        worst, highest = self.x, torch.full((len(self.x),), -torch.inf, device=self.x.device)
+            return self._attack(x, self.norm, self.eps, raised, start_from)
+        worst, highest = x, torch.full((len(x),), -torch.inf, device=x.device)
         for budget in threat.parsed:
-            found = self._attack(budget.norm, self._sizes(float(budget.eps)), raised, start_from)
+            found = self._attack(x, budget.norm, self._sizes(float(budget.eps)), raised, start_from)
             value = raised(self.answer(found), self.y)
             better = value > highest
             worst = torch.where(better[:, None, None, None], found, worst)
             highest = torch.where(better, value, highest)
         return worst
 
-    def _attack(self, norm: str, eps: Tensor, loss: Loss, start_from: Tensor | None) -> Tensor:
-        threat = self.learner.recipe.threat
-        with standing_still(self.learner.classifier, threat.batch_norm):
+    def _attack(self, x: Tensor, norm: str, eps: Tensor, loss: Loss, start_from: Tensor | None) -> Tensor:
+        with self._standing_still():
             found = ascend(
                 self._searched,
                 self.learner.attack_now(),
-                self.x,
+                x,
                 self.y,
                 norm=norm,
                 eps=eps,
                 streams=self.streams,
                 num_classes=self.labels.shape[1],
                 loss=loss,
-                keep=threat.iterate,
+                keep=self.learner.recipe.threat.iterate,
                 start_from=start_from,
             )
-        self.gradients += (
-            int(found.backwards.sum()) if not self.x.is_cuda else len(self.x) * self.learner.attack.total_steps
-        )
+        self.gradients += found.backwards.sum()
         return found.x
 
     def update(self, objective: Callable[[], Tensor]) -> None:
+        learner, awp = self.learner, self.learner.perturbation
         last = self.part == self.parts - 1
+        if awp is None or learner.epoch < awp.from_epoch:
+            self._descend(objective, last)
+        else:
+            weights = movable(learner.classifier)
+            # Running statistics come from this pass: from the weights that stay.
+            with awp.applied(weights, self._slopes(objective, weights)), unrecorded(learner.classifier):
+                self._descend(objective, last)
+        if last:
+            learner.move()
+
+    def _descend(self, objective: Callable[[], Tensor], last: bool) -> None:
+        """Add the objective's gradients to those of the weights; processes exchange them in the last part."""
         with self.learner.together(last):
             loss = objective().mean()
             (loss / self.parts).backward()
         self.losses.append(loss.detach())
-        if last:
-            self.learner.move()
+
+    def _slopes(self, objective: Callable[[], Tensor], weights: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The objective's gradients, the mean over all processes; those of the weights are left alone."""
+        with self.learner.together(False):
+            found = torch.autograd.grad(objective().mean(), weights, allow_unused=True, materialize_grads=True)
+        world = self.learner.world
+        if world.size == 1:
+            return found
+        mean = world.sum(parameters_to_vector(found)) / world.size
+        parts = mean.split([weight.numel() for weight in weights])
+        return [part.view_as(weight) for part, weight in zip(parts, weights, strict=True)]
 
 
 def mixed(x: Tensor, y: Tensor, recipe: Recipe, classes: int) -> tuple[Tensor, Tensor]:

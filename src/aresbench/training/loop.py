@@ -155,6 +155,7 @@ def learn(learner: Learner, batch: Batch) -> list[ClassroomLesson]:
         lesson = ClassroomLesson(learner, x, labels, batch.ids[rows], batch.epoch, part, parts)
         learner.method.learn(lesson)
         lessons.append(lesson)
+    learner.advance()
     return lessons
 
 
