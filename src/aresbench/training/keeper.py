@@ -15,6 +15,7 @@ from aresbench.store.files import write_atomic
 from aresbench.training.card import make_card
 from aresbench.training.journal import Journal
 from aresbench.training.learner import Learner
+from aresbench.training.split_norm import main_tensors
 from aresbench.training.watch import HeldOut
 
 WEIGHTS, LAST, CARD = "weights.safetensors", "last.safetensors", "card.json"
@@ -61,7 +62,7 @@ class Keeper:
         candidates: dict[str, Classifier] = {"trained": learner.classifier}
         if learner.average is not None:
             candidates["averaged"] = learner.average.module
-        merits = ("robust", "clean") if learner.method.attacks else ("clean", "robust")
+        merits = ("robust", "clean") if learner.method.robust else ("clean", "robust")
         lines = []
         for name, classifier in candidates.items():
             found = watched.measure(classifier, recipe.watch.attack, recipe.threat.budgets[0])
@@ -105,5 +106,5 @@ class Keeper:
 
 def _tensors(classifier: Classifier) -> dict[str, Tensor]:
     """The inner module's tensors, each with memory of its own."""
-    state = classifier.module.state_dict()
+    state = main_tensors(classifier.module)
     return {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
