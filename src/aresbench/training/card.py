@@ -47,7 +47,7 @@ def make_card(learner: Learner, best: dict[str, Any] | None, seconds: float, gra
             "image gradients": int(gradients),
         },
         "held out": _with_intervals(best, recipe),
-        "notes": list(learner.notes),
+        "notes": [*learner.classifier.card["notes"], *learner.notes],
         "made with": {
             "aresbench": __version__,
             "torch": torch.__version__,

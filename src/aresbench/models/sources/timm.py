@@ -107,13 +107,14 @@ def resolve(name: str) -> str:
     return weights[0]
 
 
-def build(name: str, *, pretrained: bool, num_classes: int | None = None) -> nn.Module:
+def build(name: str, *, pretrained: bool, num_classes: int | None = None, headless: bool = False) -> nn.Module:
     """A timm module in eval mode; without weights it is initialised from a fixed seed, on the CPU.
 
     Args:
         name: ``architecture`` or ``architecture.tag``.
         pretrained: fetch the weights.
         num_classes: outputs, where they differ from the configuration's.
+        headless: weights that give features, not classes, are welcome too.
 
     Raises:
         ModelError: the weights cannot be fetched, or the model has no classes.
@@ -135,7 +136,7 @@ def build(name: str, *, pretrained: bool, num_classes: int | None = None) -> nn.
                 "check the network and try again (HF_HUB_OFFLINE=1 fails at once instead of retrying), or fetch the "
                 f"file elsewhere and load it with path/to/model.safetensors?arch=timm:{name}",
             ) from error
-    if getattr(module, "num_classes", 0) < 1:
+    if not headless and getattr(module, "num_classes", 0) < 1:
         raise ModelError(
             f"timm:{name} gives features, not classes", "choose weights with a head, such as those tagged in1k"
         )
