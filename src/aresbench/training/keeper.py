@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
@@ -19,6 +20,7 @@ from aresbench.training.split_norm import main_tensors
 from aresbench.training.watch import HeldOut
 
 WEIGHTS, LAST, CARD = "weights.safetensors", "last.safetensors", "card.json"
+MEASURED = "held out"  # the entry of a weights file that says what was measured of it
 
 
 @dataclass(frozen=True)
@@ -79,29 +81,37 @@ class Keeper:
             lines.append(line)
             if self.best is None or [line[key] for key in merits] > [self.best[key] for key in merits]:
                 self.best = line
-                self._write(WEIGHTS, classifier)
+                self._write(WEIGHTS, classifier, {MEASURED: json.dumps(line)})
         return lines
 
     def finish(self, journal: Journal) -> Trained:
         """Write the last weights and the card."""
         self._write(LAST, self.learner.classifier)
         card = make_card(self.learner, self.best, journal.seconds, journal.gradients)
-        if self.learner.world.first:
-            write_atomic(self.folder / CARD, json.dumps(card, indent=2, ensure_ascii=False).encode())
-        self.learner.world.wait()  # whoever returns finds the files
+        text = json.dumps(card, indent=2, ensure_ascii=False)
+        self.learner.world.once(lambda: write_atomic(self.folder / CARD, text.encode()))
         return Trained(self.folder, card)
 
-    def _write(self, name: str, classifier: Classifier) -> None:
-        if self.learner.world.first:
-            write_atomic(self.folder / name, to_safetensors(_tensors(classifier)))
+    def _write(self, name: str, classifier: Classifier, facts: dict[str, str] | None = None) -> None:
+        data = to_safetensors(_tensors(classifier), facts)
+        self.learner.world.once(lambda: write_atomic(self.folder / name, data))
 
-    def state(self) -> dict[str, Any]:
-        """For the checkpoint."""
-        return {"best": self.best}
+    def load(self) -> None:
+        """Go on: the best weights so far are those that lie in the folder, and they say what was measured of them.
 
-    def load(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
-        self.best = state["best"]
+        They may be younger than the checkpoint that the run goes on from, and are the best all the same.
+        """
+        self.best = self.learner.world.once(lambda: _measured(self.folder / WEIGHTS))
+
+
+def _measured(path: Path) -> dict[str, Any] | None:
+    """What kept weights say was measured of them; None where there are none that can be read."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            line: dict[str, Any] | None = json.loads((file.metadata() or {}).get(MEASURED, "null"))
+    except (OSError, SafetensorError):
+        return None
+    return line
 
 
 def _tensors(classifier: Classifier) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from aresbench.attacks.base import Attack
 from aresbench.attacks.load import make_attack
 from aresbench.core.classes import Classes
-from aresbench.core.errors import SpecError
+from aresbench.core.errors import ModelError, SpecError
 from aresbench.models.classifier import Classifier
 from aresbench.models.trainable import build
 from aresbench.training.methods.base import Method
@@ -141,8 +141,17 @@ class Learner:
         self.schedule.step_update(self.step)
 
     def _buffers(self) -> list[Tensor]:
-        """Running statistics, which each process keeps for itself."""
-        return [b for b in self.classifier.buffers() if b.is_floating_point()]
+        """Running statistics (and their average), which each process keeps for itself."""
+        modules = [self.classifier] if self.average is None else [self.classifier, self.average.module]
+        return [b for module in modules for b in module.buffers() if b.is_floating_point()]
+
+    def sound(self) -> bool:
+        """Are all weights numbers, those of the average too?"""
+        modules = [self.classifier] if self.average is None else [self.classifier, self.average.module]
+        tensors = [p.detach() for module in modules for p in module.parameters()]
+        tensors += self._buffers()
+        sums = torch.stack([tensor.sum(dtype=torch.float64) for tensor in tensors])
+        return not self.world.any(not bool(sums.isfinite().all()))[0]
 
     def share_statistics(self) -> None:
         """Make running statistics the mean over all processes (before a measurement)."""
@@ -161,6 +170,20 @@ def _unflat(flat: Tensor, tensors: list[Tensor]) -> None:
             tensor.copy_(part.view_as(tensor))
 
 
+def _fill(module: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Copy a checkpoint's tensors into a module, which must have the very same ones."""
+    own = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    saved = {name: tuple(value.shape) for name, value in tensors.items()}
+    for name in {**own, **saved}:
+        if own.get(name) != saved.get(name):
+            raise ModelError(
+                f"the checkpoint is of another model: {name} is {saved.get(name, 'not there')} in it and "
+                f"{own.get(name, 'not there')} here",
+                "begin anew in another folder with --out, or install the versions it was made with",
+            )
+    module.load_state_dict(tensors)
+
+
 def make_learner(recipe: Recipe, classes: Classes, images: int, world: World) -> Learner:
     """Model, optimiser and the rest, as the recipe says, before the first update.
 
@@ -171,6 +194,7 @@ def make_learner(recipe: Recipe, classes: Classes, images: int, world: World) ->
     from timm.optim import create_optimizer_v2
     from timm.utils import ModelEmaV3
 
+    _divide(recipe, world)
     per_epoch = images // recipe.engine.batch
     method, attack = fitting_method(recipe), training_attack(recipe)
     torch.manual_seed(recipe.seed)
@@ -208,6 +232,23 @@ def make_learner(recipe: Recipe, classes: Classes, images: int, world: World) ->
     )
     learner.schedule.step_update(0)
     return learner
+
+
+def _divide(recipe: Recipe, world: World) -> None:
+    """Refuse batches that do not fall into equal parts: their means would not be the mean of the whole."""
+    batch, parts = recipe.engine.batch, world.size * recipe.engine.accumulate
+    mixes = bool(recipe.augment.mixup or recipe.augment.cutmix)
+    if batch % (parts * (2 if mixes else 1)):
+        raise SpecError(
+            f"engine.batch = {batch} does not fall into {parts} equal parts{' of pairs' if mixes else ''} "
+            f"({world.size} processes, engine.accumulate = {recipe.engine.accumulate})",
+            "start another number of processes, or change the recipe",
+        )
+    if recipe.engine.sync_batch_norm and world.size > 1 and world.device.type != "cuda":
+        raise SpecError(
+            "engine.sync_batch_norm: torch's SyncBatchNorm runs on GPUs only",
+            "train on GPUs, in one process, or with engine.sync_batch_norm=false",
+        )
 
 
 def training_attack(recipe: Recipe) -> Attack:

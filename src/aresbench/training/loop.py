@@ -18,7 +18,7 @@ from aresbench.data.load import load_dataset
 from aresbench.ops.memory import keep_freed_memory
 from aresbench.ops.random import key_of
 from aresbench.training import checkpoint
-from aresbench.training.folder import claim
+from aresbench.training.folder import claim, held
 from aresbench.training.images import Batch, batches, random_states_kept, seed_everything
 from aresbench.training.journal import Journal
 from aresbench.training.keeper import Keeper, Trained
@@ -69,12 +69,13 @@ def train(
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe, changes)
     folder = Path(out) if out is not None else Path("models") / recipe.name
-    with joined(device) as world, random_states_kept(), _asked_to_stop() as asked:
+    with joined(device) as world, held(folder, world), random_states_kept(), _asked_to_stop() as asked:
         return _train(recipe, folder, world, progress or (lambda line: None), asked)
 
 
 def _train(recipe: Recipe, folder: Path, world: World, tell: Callable[[str], None], asked: list[int]) -> Trained:
-    claim(recipe, folder, world)
+    world.once(lambda: claim(recipe, folder))
+    world.once(lambda: checkpoint.tidy(folder))
     if world.device.type == "cpu":
         keep_freed_memory()
     learned, held_out = datasets(recipe)
@@ -85,22 +86,23 @@ def _train(recipe: Recipe, folder: Path, world: World, tell: Callable[[str], Non
 
     def save() -> None:
         """Write a checkpoint, unless the weights are spoilt."""
-        _check(journal.flush(), learner, folder)
-        parts = {"guard": guard.state(), "keeper": keeper.state(), "journal": journal.state()}
+        _check(journal.flush(), learner, folder, weights=True)
+        parts = {"guard": guard.state(), "journal": journal.state()}
         state = learner.state() | parts | {"size": world.size}
-        if world.first:
-            checkpoint.save(folder / "checkpoints", learner.step, state)
+        world.once(lambda: checkpoint.save(folder, recipe, learner.step, state))
 
     def restore() -> bool:
         """Go on from the newest checkpoint, if there is one."""
-        saved = checkpoint.newest(folder / "checkpoints")
-        if saved is None:
+        found = world.once(lambda: checkpoint.newest(folder, recipe))
+        if found is None:
             return False
+        saved = checkpoint.read(found.path)
         learner.load(saved)
         guard.load(saved["guard"])
-        keeper.load(saved["keeper"])
+        keeper.load()
+        learner.notes += [f"{damage}; went on from update {learner.step:,}" for damage in found.damaged]
         if saved["size"] != world.size:
-            learner.notes.append(f"from update {learner.step} on {world.size} processes instead of {saved['size']}")
+            learner.notes.append(f"from update {learner.step:,} on {world.size} processes instead of {saved['size']}")
         journal.load(saved["journal"])
         return True
 
@@ -114,7 +116,7 @@ def _train(recipe: Recipe, folder: Path, world: World, tell: Callable[[str], Non
             if learner.step % learner.per_epoch == 0:
                 learner.share_statistics()
                 if learner.step // learner.per_epoch % recipe.watch.every == 0 or learner.step == learner.total:
-                    _check(journal.flush(), learner, folder)
+                    _check(journal.flush(), learner, folder, weights=True)
                     journal.measured(keeper.judge(watched))
             good = False
             if guard.due():
@@ -127,8 +129,8 @@ def _train(recipe: Recipe, folder: Path, world: World, tell: Callable[[str], Non
                 good = True
             # All processes stop or save at the same update, whoever was asked or looked at the clock.
             late = not guard.active and time.monotonic() - written > 60 * recipe.machine.checkpoint_minutes
-            stop = world.any(bool(asked))
-            if stop or good or world.any(late):
+            stop, due = world.any(bool(asked), late or good)
+            if stop or due:
                 save()
                 written = time.monotonic()
             if stop:
@@ -194,17 +196,22 @@ def datasets(recipe: Recipe) -> tuple[Dataset, Dataset]:
     return learned, held_out
 
 
-def _check(loss: float | None, learner: Learner, folder: Path) -> None:
-    """Stop where the loss is no number any more."""
+def _check(loss: float | None, learner: Learner, folder: Path, weights: bool = False) -> None:
+    """Stop where the loss is no number any more, or the weights are none (a finite loss can have an infinite slope)."""
     if loss is not None and not abs(loss) < float("inf"):
-        raise TrainingError(
-            f"the loss is {loss} near update {learner.step:,} of {learner.total:,}",
-            f"{_last_good(folder)}; a smaller optimizer.lr, a longer schedule.warmup or optimizer.clip=1 may help",
-        )
+        spoilt = f"the loss is {loss}"
+    elif weights and not learner.sound():
+        spoilt = "weights are no finite numbers"
+    else:
+        return
+    raise TrainingError(
+        f"{spoilt} near update {learner.step:,} of {learner.total:,}",
+        f"{_last_good(folder)}; a smaller optimizer.lr, a longer schedule.warmup or optimizer.clip=1 may help",
+    )
 
 
 def _last_good(folder: Path) -> str:
-    path = checkpoint.newest_path(folder / "checkpoints")
+    path = checkpoint.newest_path(folder)
     return f"the last good checkpoint is {path}" if path else "there is no earlier checkpoint"
 
 

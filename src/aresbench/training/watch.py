@@ -12,7 +12,7 @@ from aresbench.engine.attack import attack
 from aresbench.models.classifier import Classifier
 from aresbench.training.world import World
 
-AT_ONCE = 256  # images held as float32 at a time
+SHARD = 64  # images attacked together, whichever process does it: the numbers are then those of any other division
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Measured:
 
 
 class HeldOut:
-    """Images that are not learned from, decoded once; each process measures its share of them.
+    """Images that are not learned from, decoded once; each process measures some shards of them.
 
     Args:
         data: the images.
@@ -40,20 +40,23 @@ class HeldOut:
 
     def __init__(self, data: Dataset, classifier: Classifier, world: World) -> None:
         self.world, self.n = world, len(data)
-        mine = list(range(world.rank, len(data), world.size))
-        self.x, kept, _ = load_pictures(data, mine, classifier.preprocessing)
-        self.y = torch.from_numpy(data.labels[kept])
-        self.ids = [data.ids[k] for k in kept]
+        shards = [list(range(start, min(start + SHARD, self.n))) for start in range(0, self.n, SHARD)]
+        self._shards = [
+            (mine[0], load_pictures(data, mine, classifier.preprocessing)[0], torch.from_numpy(data.labels[mine]))
+            for mine in shards[world.rank :: world.size]
+        ]
+        self.ids = data.ids
 
     def measure(self, classifier: Classifier, spec: str, budget: str, first: int | None = None) -> Measured:
         """Clean accuracy, and what an attack leaves of it, on all or the first images; judged as in an evaluation."""
-        mine = len(self.x) if first is None else max(1, first // self.world.size)
-        counts = torch.zeros(3, dtype=torch.float64)
-        for start in range(0, min(mine, len(self.x)), AT_ONCE):
-            part = slice(start, min(start + AT_ONCE, mine))
-            x: Tensor = self.x[part].float() / 255
-            out = attack(classifier, x, self.y[part], spec, budget, ids=self.ids[part], device=self.world.device)
-            robust = out.correct & ~out.broken
-            counts += torch.tensor([len(x), out.correct.sum(), robust.sum()], dtype=torch.float64)
-        n, clean, robust_count = self.world.sum(counts.to(torch.float32)).tolist()
-        return Measured(clean / n, robust_count / n, int(n))
+        n = self.n if first is None else min(first, self.n)
+        counts = torch.zeros(3, dtype=torch.int64)
+        for start, pictures, labels in self._shards:
+            if start >= n:
+                break
+            x: Tensor = pictures[: n - start].float() / 255
+            ids = self.ids[start : start + len(x)]
+            out = attack(classifier, x, labels[: len(x)], spec, budget, ids=ids, device=self.world.device)
+            counts += torch.tensor([len(x), out.correct.sum(), (out.correct & ~out.broken).sum()])
+        total, clean, robust = self.world.sum(counts).tolist()
+        return Measured(clean / total, robust / total, total)
