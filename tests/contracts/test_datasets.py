@@ -25,7 +25,7 @@ from aresbench.data.load import load_dataset
 NAMES = tuple(TABLES["datasets"])
 every_dataset = pytest.mark.parametrize("name", NAMES)
 AT_HAND = ("samples", "digits")  # come with packages
-YOURS = ("folder", "npz")  # need a path
+YOURS = ("folder", "npz", "shards", "hf-dataset")  # need a path
 
 
 def spec_of(name: str) -> str:

@@ -58,12 +58,15 @@ class _Head(NamedTuple):
         return zlib.crc32(pixels.data, zlib.crc32(repr(tuple(self)).encode()))
 
 
-def cache_folder() -> Path | None:
-    """Where decoded pictures are kept: ``$ARESBENCH_CACHE/pictures``, else the user's cache; None: switched off."""
+def cache_folder(kind: str = "pictures") -> Path | None:
+    """Where decoded pictures (or things of another kind) are kept: ``$ARESBENCH_CACHE/pictures``; None: switched off.
+
+    Where the variable names no folder, they lie in the user's cache.
+    """
     named = os.environ.get(VARIABLE)
     if named:
-        return None if named == "off" else Path(named).expanduser() / "pictures"
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "aresbench" / "pictures"
+        return None if named == "off" else Path(named).expanduser() / kind
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "aresbench" / kind
 
 
 class _Volume:
