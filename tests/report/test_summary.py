@@ -10,6 +10,7 @@ from PIL import Image
 
 from aresbench.core.errors import StoreError
 from aresbench.report.breakers import CLEAN, RESISTED
+from aresbench.report.charts import progress_chart
 from aresbench.report.gallery import amplified, class_name, gallery
 from aresbench.report.points import curve_points
 from aresbench.report.reading import Reading, read
@@ -268,6 +269,23 @@ def test_attacks_side_by_side_are_the_worst_case_of_each_step(maker):
     worst = found["query", "4/255", ""]
     assert worst.success[model].value[-1] == pytest.approx(5 / 7) and worst.success[model].n[0] == 7
     assert found["step", "2/255", ATTACKS[0]].curves[model].value.tolist() == [7 / 8] * 5
+
+
+def test_transfers_have_no_curve_over_steps_or_queries(maker):
+    """Nobody asked the model about the images before the last, so that a curve would show nothing that happened."""
+    reading = several_attacks(maker)
+    reading.__dict__["task"] = {**reading.task, "threat": "transfer(linf, [2*, 4*]/255, mim, from=samples:other)"}
+    (part,) = summarise([reading]).sections
+    assert part.progress == () and part.rows[0].scores["robust linf 4/255"].value == 2 / 8
+
+
+def test_long_runs_have_an_axis_of_tens():
+    records = [{"model": "m", "step": k, "value": 1.0, "low": 1.0, "high": 1.0, "n": 1} for k in (0, 1, 5000)]
+    (layer, *_) = progress_chart(records, "step", ["m"])["layer"]
+    axis = layer["encoding"]["x"]["axis"]
+    assert axis["values"] == [0, 1, 10, 100, 1000] and axis["format"] == "~s"
+    (layer, *_) = progress_chart(records[:2], "step", ["m"])["layer"]
+    assert layer["encoding"]["x"]["axis"] == {"format": "d", "grid": False, "tickMinStep": 1}
 
 
 def test_the_worst_case_of_steps_ends_at_the_number_in_the_table(maker):

@@ -39,7 +39,7 @@ def outcomes(models: Mapping[str, Sequence[Reading]]) -> tuple[Outcome, ...]:
     """Every model's images at every pinned budget, split by who broke them."""
     budgets = {(r.norm, eps) for g in models.values() for r in g if r.plain_adversary for eps in r.pinned}
     found = []
-    for norm, eps in sorted(budgets, key=lambda b: (b[0], parse_fraction(b[1]))):
+    for norm, eps in sorted(budgets, key=lambda b: (b[0] != "linf", b[0], parse_fraction(b[1]))):
         for model, group in models.items():
             known = [r for r in group if r.plain_adversary and r.norm == norm]
             pinned = [r for r in known if eps in r.pinned]

@@ -176,11 +176,14 @@ def progress_chart(records: Sequence[Record], axis: str, models: Sequence[str]) 
         axis: ``step`` or ``query``.
         models: all models of the report in their fixed order.
     """
-    long = max((r[axis] for r in records), default=0) > LONG
+    most = max((r[axis] for r in records), default=0)
+    long = most > LONG
+    tens = [0, *(10**k for k in range(int(math.log10(most)) + 1))] if long else []
+    marks = {"values": tens, "format": "~s"} if long else {"tickMinStep": 1, "format": "d"}
     x = alt.X(
         f"{axis}:Q",
         title={"step": "attack step", "query": "queries"}[axis] + (" (logarithmic)" if long else ""),
-        axis=alt.Axis(grid=False, tickMinStep=1, format="~s"),
+        axis=alt.Axis(grid=False, **marks),
         scale=alt.Scale(nice=False, type="symlog") if long else alt.Scale(nice=False),
     )
     lines = _lines(records, x, models, ACCURACY, [(axis, f"after {axis}")], points=False)

@@ -15,6 +15,7 @@ from aresbench.metrics import Curve, earliest, query_curve
 from aresbench.metrics.budgets import as_float
 from aresbench.metrics.score import Floats
 from aresbench.report.reading import Reading, common_ids, evidence
+from aresbench.report.transfer_matrix import is_transfer
 
 AXES = ("step", "query")
 POINTS = 120  # of a curve; longer runs are drawn at points that lie ever farther apart
@@ -45,12 +46,13 @@ def progress(models: Mapping[str, Sequence[Reading]]) -> tuple[Progress, ...]:
     """Curves over steps and queries of every attack at its pinned budgets, the worst case before the single attacks.
 
     An image that needed no step here, because a smaller budget or an attack before this one had already
-    broken it, counts as broken from the start: the curve of a later attack shows what it added.
+    broken it, counts as broken from the start: the curve of a later attack shows what it added. Transfers have no
+    curve, since nobody asked the model about their images before the last.
     """
     found: dict[tuple[str, str, str, str], dict[str, _Run]] = {}
     for model, group in models.items():
         known = [r for r in group if r.plain_adversary and not r.attempts.empty]
-        for norm, eps in sorted({(r.norm, eps) for r in known for eps in r.pinned}):
+        for norm, eps in sorted({(r.norm, eps) for r in known if not is_transfer(r) for eps in r.pinned}):
             same = [r for r in known if r.norm == norm]
             for axis in AXES:
                 for run in _runs(same, eps, axis):
@@ -89,7 +91,7 @@ class _Run:
 
 def _runs(known: Sequence[Reading], eps: str, axis: str) -> list[_Run]:
     """One model's runs at one budget: of every attack of every task pinned there, and the worst case of all."""
-    pinned = [r for r in known if eps in r.pinned]
+    pinned = [r for r in known if eps in r.pinned and not is_transfer(r)]
     timed: list[pd.Series] = []
     singles: list[_Run] = []
     met_by_any: set[str] = set()

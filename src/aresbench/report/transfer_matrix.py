@@ -32,6 +32,14 @@ class Matrix:
     scores: Mapping[str, Mapping[str, Score]]
 
 
+def is_transfer(reading: Reading) -> bool:
+    """Did the attacks see another model, so that the one judged was asked about their last images alone?
+
+    The threat is not parsed: it may name what is no attack of this version, or no attack at all.
+    """
+    return reading.plain_adversary and str(reading.task["threat"]).startswith("transfer(")
+
+
 def transfer_matrices(models: Mapping[str, Sequence[Reading]]) -> tuple[Matrix, ...]:
     """A matrix for each attack and budget that was transferred, in the order in which they were found.
 
@@ -41,10 +49,7 @@ def transfer_matrices(models: Mapping[str, Sequence[Reading]]) -> tuple[Matrix, 
     found: dict[tuple[str, str, str], dict[str, dict[str, Score]]] = {}
     for model, group in models.items():
         for reading in group:
-            text = str(reading.task["threat"])
-            # Only a transfer is read: other threats may name what is no attack of this version, or no attack at all.
-            adversary = parse_threat(text).adversary if reading.plain_adversary and "transfer(" in text else None
-            if adversary is None or not adversary.surrogates:
+            if not is_transfer(reading) or (adversary := parse_threat(str(reading.task["threat"])).adversary) is None:
                 continue
             source = " + ".join(adversary.surrogates)
             for eps in map(format_fraction, sorted(adversary.ladder.pinned)):

@@ -23,10 +23,10 @@ _LITE = {
     "efficientnet-lite2": (260, 0.776),
 }
 _LITE_FIGURES = "https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite"
-# name → (share right on the 500 held-out digits, what it is)
+# name → (share right on the 500 held-out digits, manner of training, what it is)
 _DIGITS = {
-    "digits-plain": (0.998, "trained on the images as they are"),
-    "digits-robust": (0.972, "trained on PGD images, L∞ radius 0.15"),
+    "digits-plain": (0.998, "normal", "trained on the images as they are"),
+    "digits-robust": (0.972, "adversarially trained", "trained on PGD images, L∞ radius 0.15"),
 }
 
 
@@ -80,6 +80,8 @@ def _load_lite(name: str) -> Classifier:
         card={
             "architecture": name,
             "family": "efficientnet",
+            "paradigm": "normal",
+            "data": "ImageNet-1K",
             "licence": "Apache-2.0",
             "paper": "Tan and Le, EfficientNet, ICML 2019 (arXiv:1905.11946)",
         },
@@ -138,7 +140,7 @@ def _load_digits(name: str) -> Classifier:
     from aresbench.models.checkpoint import read_checkpoint
     from aresbench.models.classifier import Classifier
 
-    accuracy, training = _DIGITS[name]
+    accuracy, paradigm, training = _DIGITS[name]
     checkpoint = read_checkpoint(Path(__file__).parents[1] / "weights" / f"{name}.safetensors")
     module = SmallCNN()
     module.load_state_dict(checkpoint.tensors)
@@ -149,6 +151,13 @@ def _load_digits(name: str) -> Classifier:
         checkpoint.classes,
         Preprocessing((32, 32), resize=32, interpolation="bilinear"),
         f"samples:{name}",
-        card={"architecture": "small-cnn", "family": "small-cnn", "licence": "Apache-2.0", "training": training},
+        card={
+            "architecture": "small-cnn",
+            "family": "small-cnn",
+            "paradigm": paradigm,
+            "data": "1,297 of scikit-learn's digits",
+            "licence": "Apache-2.0",
+            "training": training,
+        },
         published={"digits top1": accuracy, "source": "scripts/train_digits.py"},
     )
