@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any
 
-from aresbench.attacks.load import make_attack
-from aresbench.training.learner import Learner
+from aresbench.core.budget import Budget
+from aresbench.core.errors import SpecError
+from aresbench.training.learner import Learner, training_attack
+from aresbench.training.methods.adversarial import Adversarial
 from aresbench.training.watch import HeldOut
 
 IMAGES = 128
@@ -19,7 +22,8 @@ class Verdict:
     """One look.
 
     Args:
-        fgsm, pgd: accuracy on held-out images under one step and under ten.
+        fgsm, pgd: accuracy on held-out images under one step and under ten; of several budgets, at the one where they
+            differ most.
         collapsed: is the first only a mask?
         message: in words, where it is.
     """
@@ -33,17 +37,26 @@ class Verdict:
 class Guard:
     """Compares FGSM with PGD accuracy now and then, where training attacks with a single step (Wong et al., 2020).
 
+    Each budget of the threat is looked at, at the size to which it has grown.
+
     Args:
         learner: what learns.
+
+    Raises:
+        SpecError: the attack after a rollback cannot train.
     """
 
     def __init__(self, learner: Learner) -> None:
         self.learner = learner
-        watch = learner.recipe.watch
-        self.active = watch.overfitting != "ignore" and learner.method.attacks and learner.attack.total_steps == 1
+        recipe, watch = learner.recipe, learner.recipe.watch
+        self.active = watch.overfitting != "ignore" and learner.method.robust and learner.attack.total_steps == 1
         self.every = watch.check_every or max(1, learner.per_epoch // 10)
-        self.best = 0.0
+        self.best = [0.0] * len(recipe.threat.budgets)
         self.rescued = False
+        try:
+            self._rescue_attack = training_attack(replace(recipe, threat=replace(recipe.threat, attack=watch.rescue)))
+        except SpecError as error:
+            raise SpecError(error.problem.replace("threat.attack", "watch.rescue"), error.remedy) from None
 
     def due(self) -> bool:
         """Is it time to look?"""
@@ -51,19 +64,27 @@ class Guard:
 
     def look(self, watched: HeldOut) -> Verdict:
         """Measure both accuracies on some held-out images."""
+        verdicts = [self._look(watched, k) for k in range(len(self.best))]
+        return max(verdicts, key=lambda verdict: (verdict.collapsed, verdict.fgsm - verdict.pgd))
+
+    def _look(self, watched: HeldOut, which: int) -> Verdict:
         learner, gap = self.learner, self.learner.recipe.watch.gap
-        budget = learner.recipe.threat.budgets[0]
-        fgsm, pgd = (watched.measure(learner.classifier, a, budget, IMAGES).robust for a in (SINGLE, MULTIPLE))
-        masked, halved = fgsm - pgd > gap, pgd < self.best / 2
-        self.best = max(self.best, pgd)
-        if not (masked or halved):
+        whole, grown = learner.recipe.threat.parsed[which], learner.grown(learner.recipe.threat.budget_warmup)
+        budget = Budget(whole.norm, whole.eps * Fraction(grown).limit_denominator(10**6))
+        fgsm, pgd = (watched.measure(learner.classifier, a, str(budget), IMAGES).robust for a in (SINGLE, MULTIPLE))
+        best = self.best[which]
+        # While a budget grows accuracy falls with it, and half of next to nothing is chance.
+        halved = best >= gap and pgd < best / 2
+        if grown == 1.0:
+            self.best[which] = max(best, pgd)
+        if not (fgsm - pgd > gap or halved):
             return Verdict(fgsm, pgd, False)
         return Verdict(
             fgsm,
             pgd,
             True,
-            f"catastrophic overfitting at update {learner.step:,}: accuracy on held-out images is {fgsm:.0%} under "
-            f"FGSM and {pgd:.0%} under PGD-10 (best so far {self.best:.0%})",
+            f"catastrophic overfitting at update {learner.step:,}: accuracy on held-out images at {budget} is "
+            f"{fgsm:.0%} under FGSM and {pgd:.0%} under PGD-10 (best so far {best:.0%})",
         )
 
     def act(self, restore: Callable[[], bool]) -> bool:
@@ -77,7 +98,9 @@ class Guard:
 
     def _rescue(self) -> None:
         self.rescued, self.active = True, False
-        self.learner.attack = make_attack(self.learner.recipe.watch.rescue)
+        self.learner.attack = self._rescue_attack
+        if self.learner.method.single_step:  # it is made of the attack that failed
+            self.learner.method = Adversarial()
 
     def state(self) -> dict[str, Any]:
         """For the checkpoint."""
@@ -85,6 +108,6 @@ class Guard:
 
     def load(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
-        self.best = state["best"]
+        self.best = list(state["best"])
         if state["rescued"]:
             self._rescue()
