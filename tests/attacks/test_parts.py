@@ -260,6 +260,7 @@ def test_every_copy_of_every_neighbour_is_counted(run, linear, parts, shown):
     model, x, y = linear(n=3)
     crafted = run(model, MIM(steps=2, parts=parts), x, y, "linf", 0.0, goal="maximise")
     assert crafted.forwards.tolist() == crafted.backwards.tolist() == [2 * shown] * 3
+    assert MIM(steps=2, parts=parts).passes == 2 * 2 * shown, "what a forecast reckons with"
     judged = run(model, MIM(steps=2, parts=parts), x, y, "linf", 0.0)
     offers = 1 if parts == ("vmi(samples=4)",) else 3  # without transformations the iterate itself was asked about
     assert judged.forwards.tolist() == [2 * shown + offers] * 3

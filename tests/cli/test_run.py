@@ -107,3 +107,32 @@ def test_doctor_has_nothing_against_a_good_model_or_dataset(command: Any) -> Non
 )
 def test_duration(seconds: float, text: str) -> None:
     assert run_verb.duration(seconds) == text
+
+
+def test_a_plan_says_what_it_costs_and_what_is_there(command: Any, tiny: str, tmp_path: Path) -> None:
+    both = ("run", "samples:digits-plain", "samples:digits-robust", "--suite", tiny)
+    said = command(*both, "--dry-run")
+    assert "6 cells of 36 images; to do: 36, at most " in said.out
+    summary = [line.split() for line in said.out.splitlines() if " cells " in line and line.startswith("samples:")]
+    assert [line[:7] for line in summary] == [[model, "3", "cells", "0", "of", "18", "18"] for model in both[1:3]]
+    assert command("run", "--suite", tiny).out.startswith("plan: 3 cells of 18 images; to do: 18, at most ")
+    assert "6 cells of 36 images; 18 (50%) are there already; to do: 18, at most " in command(*both).out
+    assert command(*both).out.startswith("plan: 6 cells of 36 images; all of them are there already\n")
+
+
+def test_what_is_left_out_is_told_before_and_after_with_how_to_get_it(
+    command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ARESBENCH_DATA", str(tmp_path / "data"))
+    sets = ("digits", "imagenet-a", "imagenet-c(corruption=[fog, snow], severity=all)")
+    blocks = "".join(f'[[tasks]]\ndata = "{data}"\nthreats = ["clean"]\n' for data in sets)
+    (tmp_path / "some.toml").write_text(f'name = "some"\n{blocks}')
+    run = ("run", "samples:digits-plain", "samples:digits-robust", "--suite", "some.toml", "--n", "3")
+    for more in ((), ("--dry-run",)):
+        said = command(*run, *more)
+        assert said.status == 0
+        lines = said.out.splitlines()
+        told = [k for k, line in enumerate(lines) if line.startswith("imagenet-a left out: ImageNet-A is not on this")]
+        assert len(told) == (1 if more else 2), "of both models in one, before and after the run"
+        assert all("imagenet-a.tar, linked from" in lines[k + 1] for k in told)
+        assert sum(line.startswith("imagenet-c left out: ") for line in lines) == len(told)

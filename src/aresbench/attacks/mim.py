@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -83,6 +84,13 @@ class MIM(Attack):
     @property
     def total_steps(self) -> int:
         return self.steps
+
+    @property
+    def passes(self) -> int:
+        made = parts.compose(self.parts)
+        copies = math.prod(part.count for part in made.transformations)
+        points = 1 + (made.variance.samples if made.variance is not None else 0)
+        return 2 * self.steps * copies * points
 
     def start(self, problem: Problem) -> MIMState:
         x = problem.x

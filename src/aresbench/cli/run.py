@@ -15,7 +15,8 @@ from aresbench.core.suite import load_suite
 
 if TYPE_CHECKING:
     from aresbench.engine.events import Event
-    from aresbench.engine.plan import Planned
+    from aresbench.engine.forecast import Cost
+    from aresbench.engine.plan import Plan, Planned, Skipped
     from aresbench.engine.results import Results
     from aresbench.report.reading import Reading
     from aresbench.report.tables import LiveTable
@@ -68,6 +69,7 @@ def _run(args: argparse.Namespace) -> int:
 
     with LiveTable() as table:
         table.status("loading …")
+        watch = _Watch(table)
         from aresbench.engine.evaluate import evaluate
 
         results = evaluate(
@@ -84,9 +86,9 @@ def _run(args: argparse.Namespace) -> int:
             device=args.device,
             batch=args.batch,
             on_bad=args.on_bad,
-            progress=_Watch(table),
+            progress=watch,
         )
-    return _close(args, results)
+    return _close(args, results, watch.left_out)
 
 
 class _Watch:
@@ -96,6 +98,7 @@ class _Watch:
         self.table = table
         self.began = 0.0
         self.told: set[tuple[str, str]] = set()
+        self.left_out: list[str] = []
 
     def __call__(self, event: Event) -> None:
         cell, skipped = event.cell, event.skipped
@@ -107,6 +110,10 @@ class _Watch:
                 print(f"aresbench: {skipped.model} · {skipped.task.name} failed: {event.message}", file=sys.stderr)
         if event.kind == "note":
             print(f"aresbench: {event.message}", file=sys.stderr)
+        if event.plan is not None:
+            self.left_out = left_out(event.plan)
+            for line in (*self.left_out, f"plan: {ahead(event.costs)}"):
+                self.table.console.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
         if cell is None:
             return
         if event.kind == "start":
@@ -127,7 +134,7 @@ def results_of(planned: Planned) -> Reading:
     return Reading(planned.cell, frozenset(planned.dataset.ids))
 
 
-def _close(args: argparse.Namespace, results: Results) -> int:
+def _close(args: argparse.Namespace, results: Results, skipped: Sequence[str]) -> int:
     """The table of models, what was left out, and what to do next."""
     from aresbench.report.tables import model_tables
 
@@ -136,11 +143,9 @@ def _close(args: argparse.Namespace, results: Results) -> int:
         print_table(table)
     if results.failed:
         print(f"\naresbench: {len(results.failed)} cells failed", file=sys.stderr)
-    unsuited = [s for s in results.skipped if not s.failed]
-    if unsuited:
+    if skipped:
         print()
-        for skipped in unsuited:
-            print(f"{skipped.model} was not run on {skipped.task.dataset}: {skipped.reason.splitlines()[0]}")
+        print("\n".join(skipped))
     if not len(results):
         return 1
     report = "aresbench report -o report.html" + (f" --store {shlex.quote(args.store)}" if args.store != STORE else "")
@@ -151,7 +156,7 @@ def _close(args: argparse.Namespace, results: Results) -> int:
 def _dry_run(args: argparse.Namespace) -> int:
     suite = load_suite(args.suite)
     from aresbench.engine.evaluate import chosen_device
-    from aresbench.engine.forecast import Forecast
+    from aresbench.engine.forecast import Cost, Forecast
     from aresbench.engine.plan import make_plan
     from aresbench.store import Store
 
@@ -168,25 +173,67 @@ def _dry_run(args: argparse.Namespace) -> int:
         commercial=args.commercial,
     )
     device = chosen_device(args.device)
-    forecast = Forecast(device)
-    table = [("model", "dataset", "task", "there", "to do", "at most")]
-    total = 0.0
-    for cell in plan.cells:
-        seconds = forecast.seconds_at_most(cell)
-        total += seconds
-        there = f"{len(cell.dataset) - len(cell.missing)} of {len(cell.dataset)}"
-        table.append(
-            (cell.model.name, cell.dataset.name, cell.task.name, there, str(len(cell.missing)), duration(seconds))
-        )
+    costs = Forecast(device).timed(plan.cells)
+    table = [("model", "dataset", "task", "there", "to do", "passes", "at most")]
+    by_model: dict[str, list[Cost]] = {}
+    for cell, cost in zip(plan.cells, costs, strict=True):
+        by_model.setdefault(cell.model.name, []).append(cost)
+        table.append((cell.model.name, cell.dataset.name, cell.task.name, *_columns(cost)))
     print_columns(table)
-    left_out = [(s.model, s.task.name, s.reason.splitlines()[0]) for s in plan.skipped]
-    if left_out:
-        print("\nleft out")
-        print_columns(left_out, "  ")
-    print(f"\n{len(plan.cells)} cells, at most {duration(total)} on {device} (images that break early make it shorter)")
-    if told := _room_for_pictures(plan.cells):
-        print(told)
+    if len(by_model) > 1:
+        print()
+        summary = [(name, f"{len(own)} cells", *_columns(Cost.total(own))) for name, own in by_model.items()]
+        print_columns([("model", "", "there", "to do", "passes", "at most"), *summary])
+    told = [*left_out(plan), *(f"{s.model} · {s.task.name} fails: {s.reason}" for s in plan.skipped if s.failed)]
+    if told:
+        print()
+        print("\n".join(told))
+    total = Cost.total(costs)
+    time = "" if total.seconds is None else f", at most {duration(total.seconds)} on {device}"
+    print(f"\n{len(costs)} cells{time} (images that break early make it shorter)")
+    print(ahead(costs))
+    if room := _room_for_pictures(plan.cells):
+        print(room)
     return 1 if any(s.failed for s in plan.skipped) else 0
+
+
+def left_out(plan: Plan) -> list[str]:
+    """What is not run, a sentence for each reason: which data or task, which models, why, and the remedy."""
+    from aresbench.data.load import dataset_name
+
+    taken = {cell.task.dataset for cell in plan.cells}
+    models = {cell.model.name for cell in plan.cells}
+    groups: dict[str, list[Skipped]] = {}
+    for skipped in plan.skipped:
+        if not skipped.failed:
+            groups.setdefault(skipped.reason, []).append(skipped)
+    sentences = []
+    for reason, group in groups.items():
+        tasks = [skipped.task for skipped in group]
+        what = [f"{t.name} on {t.dataset}" if t.dataset in taken else dataset_name(t.dataset) for t in tasks]
+        whom = dict.fromkeys(skipped.model for skipped in group)
+        some = "" if models and models <= set(whom) else f" for {', '.join(whom)}"
+        sentences.append(f"{', '.join(dict.fromkeys(what))} left out{some}: {reason}")
+    return sentences
+
+
+def _columns(cost: Cost) -> tuple[str, str, str, str]:
+    time = "–" if cost.seconds is None else duration(cost.seconds)
+    return f"{cost.there:,} of {cost.there + cost.missing:,}", f"{cost.missing:,}", f"{cost.passes:,}", time
+
+
+def ahead(costs: Sequence[Cost]) -> str:
+    """What lies ahead of a run, in a line."""
+    from aresbench.engine.forecast import Cost
+
+    total = Cost.total(costs)
+    images = total.there + total.missing
+    cells = f"{len(costs):,} cells of {images:,} images"
+    if not total.missing:
+        return f"{cells}; all of them are there already"
+    there = f"; {total.there:,} ({total.there / images:.0%}) are there already" if total.there else ""
+    time = "" if total.seconds is None else f", {duration(total.seconds)}"
+    return f"{cells}{there}; to do: {total.missing:,}, at most {total.passes:,} forward and backward passes{time}"
 
 
 def _room_for_pictures(cells: Sequence[Planned]) -> str:

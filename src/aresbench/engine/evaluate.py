@@ -22,6 +22,7 @@ from aresbench.data.base import Dataset
 from aresbench.engine.cell import fill
 from aresbench.engine.doctor import examine
 from aresbench.engine.events import Clock, Event, Progress
+from aresbench.engine.forecast import Forecast, costs
 from aresbench.engine.pictures import Pictures, side_by_side
 from aresbench.engine.plan import Plan, Planned, Skipped, make_plan
 from aresbench.engine.reliability import flags_after
@@ -94,6 +95,10 @@ def evaluate(
     )
     for skipped in plan.skipped:
         tell(Event("skip", skipped=skipped, message=skipped.reason))
+    if progress is not None:  # else nobody would hear of it
+        forecast = Forecast(where)
+        known = forecast.timed(plan.cells) if forecast.worth_timing(plan.cells) else costs(plan.cells)
+        tell(Event("plan", plan=plan, costs=tuple(known)))
     run = _Run(plan, where, batch, on_bad, doctor, tell)
     found = {id(planned): run.one(planned) for planned in side_by_side(plan.cells)}
     for note in run.pictures.cache.notes:
@@ -142,7 +147,9 @@ class _Run:
         )
         self.pictures = Pictures()
         self.pictures.expect(plan.cells)
-        self.clock = Clock([planned.full_price for planned in plan.cells])
+        prices = [cost.passes for cost in costs(plan.cells)]
+        self.prices = {id(planned): price for planned, price in zip(plan.cells, prices, strict=True)}
+        self.clock = Clock(prices)
         self.examined: dict[tuple[str, str], list[dict[str, Any]]] = {}
 
     def one(self, planned: Planned) -> Reading | None:
@@ -152,7 +159,7 @@ class _Run:
         began = time.time()
 
         def advance(done: int, what: str) -> None:
-            left = self.clock.seconds_left(planned.full_price, done / max(1, total))
+            left = self.clock.seconds_left(self.prices[id(planned)], done / max(1, total))
             self.tell(Event("advance", planned, done=done, total=total, seconds_left=left, message=what))
 
         try:
@@ -186,7 +193,7 @@ class _Run:
             self.tell(Event("failed", planned, skipped=skipped, message=reason))
             return None
         finally:
-            self.clock.finish(planned.full_price)
+            self.clock.finish(self.prices[id(planned)])
             if total:
                 self.pictures.finish(planned)
         reading = Reading(planned.cell, frozenset(planned.dataset.ids))

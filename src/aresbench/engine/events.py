@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from aresbench.engine.plan import Planned, Skipped
+from aresbench.engine.forecast import Cost
+from aresbench.engine.plan import Plan, Planned, Skipped
 
 
 @dataclass(frozen=True)
@@ -14,14 +15,15 @@ class Event:
     """One thing that happened.
 
     Args:
-        kind: ``skip`` (a task is left out), ``start`` (a cell begins), ``advance`` (work went on),
-            ``done`` (a cell is complete), ``failed`` (a cell stopped; the run goes on with the next) or ``note``
-            (something about the run as a whole).
-        cell: the cell, for all kinds but ``skip``.
+        kind: ``skip`` (a task is left out), ``plan`` (what lies ahead, told once), ``start`` (a cell begins),
+            ``advance`` (work went on), ``done`` (a cell is complete), ``failed`` (a cell stopped; the run goes on
+            with the next) or ``note`` (something about the run as a whole).
+        cell: the cell, for all kinds but ``skip``, ``plan`` and ``note``.
         skipped: for ``skip``.
         done, total: images whose rows are complete, of those the cell needs.
         seconds_left: for the whole run, once something is known about its speed.
         message: the reason of a failure, what is being done, or the note.
+        plan, costs: for ``plan``, with what each of its cells costs at most; times where they are worth measuring.
     """
 
     kind: str
@@ -31,6 +33,8 @@ class Event:
     total: int = 0
     seconds_left: float | None = None
     message: str = ""
+    plan: Plan | None = None
+    costs: tuple[Cost, ...] = ()
 
 
 Progress = Callable[[Event], None]
@@ -43,7 +47,7 @@ class Clock:
     early breaks make cells cheaper than their full price, so the share actually spent is learnt too.
 
     Args:
-        prices: full price of each cell, in the order in which they run.
+        prices: what each cell costs at most, in passes.
     """
 
     def __init__(self, prices: list[int]) -> None:

@@ -82,20 +82,18 @@ class Planned:
         return torch.tensor(self.class_map.target)[torch.as_tensor(self.dataset.labels[list(places)])]
 
     @property
-    def full_price(self) -> int:
-        """Forwards plus backwards if nothing ever breaks: what a plan must reckon with."""
+    def passes(self) -> tuple[int, int]:
+        """Forwards plus backwards for an image that nothing breaks: of the model, and of a transfer's surrogates."""
         if self.adversary is None:
-            return len(self.missing)
-        price = 1
-        for attack in self.attacks.values():
-            runs = 1 if attack.kind == "minimal" else self.adversary.ladder.runs
-            price += runs * attack.passes
-        return len(self.missing) * price
+            return 1, 0
+        runs = {spec: 1 if a.kind == "minimal" else self.adversary.ladder.runs for spec, a in self.attacks.items()}
+        search = sum(runs[spec] * attack.passes for spec, attack in self.attacks.items())
+        return (1 + sum(runs.values()), search) if self.surrogates else (1 + search, 0)
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """A task that is not run on a model, and why; one stands for all tasks of a dataset that does not suit."""
+    """A task that is not run on a model, and why; one stands for all tasks on its dataset left out for one reason."""
 
     model: str
     task: Task
@@ -194,6 +192,7 @@ def _plan_model(
 ) -> None:
     refusals: list[AresError] = []
     before = len(plan.cells)
+    told: set[tuple[str, str]] = set()
     fingerprint = model.fingerprint
     own = suite is not None and model.name in suite.models  # the suite knows which of its models suits which data
     if shelf.override is not None:
@@ -210,8 +209,9 @@ def _plan_model(
                 plan.cells.append(_plan_cell(model, fingerprint, one, suite, data, class_map, store, seed, shelf))
         except (DataError, ModelError) as error:
             refusals.append(error)
-            told = any(s.model == model.name and s.reason == str(error) for s in plan.skipped)
-            if not told and not quiet:
+            reason = (task.dataset, str(error))
+            if reason not in told and not quiet:
+                told.add(reason)
                 plan.skipped.append(Skipped(model.name, task, str(error), False))
     if len(plan.cells) == before and refusals:
         raise ModelError(f"no task suits {model.name}: {refusals[0].problem}", refusals[0].remedy)
