@@ -58,6 +58,19 @@ def test_closing_tables_show_missing_as_a_dash(maker):
     assert line.count("–") == 4 and line.count("0.0\u202f%") == 1
 
 
+def test_columns_that_do_not_fit_go_into_a_further_part_and_nothing_is_cut(full_store):
+    wide, narrow = console(False, 400), console(False, 60)
+    for table in model_tables(full_store.cells()):
+        wide.print(table)
+        narrow.print(table)
+    text = narrow.file.getvalue()
+    assert "…" not in text and max(map(len, text.splitlines())) <= 60
+    assert text.count("┃ model ") > wide.file.getvalue().count("┃ model ") == 2
+    values = [line for line in wide.file.getvalue().splitlines() if "samples:" in line]
+    for cell in {part.strip() for line in values for part in line.split("│")} - {""}:
+        assert cell in text
+
+
 def test_notebook_tables_escape_names(maker):
     made = replace(maker.models[0], model="<script>alert(1)</script>")
     maker.clean(made, np.zeros(9, dtype=int), np.ones(9, dtype=bool))

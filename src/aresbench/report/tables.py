@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 
 from markupsafe import Markup
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -23,6 +23,8 @@ from aresbench.store import Cell
 _HEADINGS = ("model", "dataset", "task", "measure", "score", "95 % interval", "n", "time")
 _NOTHING = "nothing measured yet"
 _SHARES = (5, 3, 4, 5)  # how the first four columns share what the numbers leave
+_NAME = 30  # characters of a model's name before it is folded
+_FRAME = 3  # what a column's border and padding take
 
 
 class LiveTable:
@@ -108,34 +110,64 @@ def _time(seconds: float | None) -> str:
     return f"{seconds:.1f} s" if seconds < 60 else f"{int(seconds) // 60} min {int(seconds) % 60:02d}"
 
 
-def model_tables(cells: Iterable[Cell | Reading]) -> list[Table]:
+def model_tables(cells: Iterable[Cell | Reading]) -> list[ModelTable]:
     """The closing tables of a run: one per dataset, models by scores.
 
     Raises:
         StoreError: no image has been measured yet.
     """
-    return [_model_table(section) for section in summarise(cells).sections]
+    return [ModelTable(section) for section in summarise(cells).sections]
 
 
-def _model_table(section: Section) -> Table:
-    table = Table(title=section.title, title_justify="left", title_style="bold")
-    table.add_column("model", overflow="fold")
-    for column in section.columns:
-        table.add_column(column.label, justify="right")
-    table.add_column("n", justify="right")
-    for row in section.rows:
-        cells = [Text(row.model)]
-        for column in section.columns:
-            score = row.scores[column.key]
-            if score is None or score.missing:
-                cells.append(Text(MISSING, "dim"))
-                continue
-            flag = (" ⚑" if score.flags else "", "yellow")
-            value = (number(score.value, score.unit, score.n), "bold")
-            cells.append(Text.assemble(value, flag, (f"\n{interval(score)}", "dim")))
-        cells.append(Text(row.images))
-        table.add_row(*cells)
-    return table
+class ModelTable:
+    """Models by scores on one dataset, as rich prints it: in several parts where the columns do not fit beside another.
+
+    Args:
+        section: the dataset's part of a summary.
+    """
+
+    def __init__(self, section: Section) -> None:
+        self.section = section
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        names = min(max(len(row.model) for row in self.section.rows), _NAME)
+        images = max(1, *(len(row.images) for row in self.section.rows))
+        room = options.max_width - names - images - 2 * _FRAME - 1
+        parts: list[dict[str, str]] = [{}]  # key → heading
+        left = room
+        for column in self.section.columns:
+            width = self._width(column.key, column.label) + _FRAME
+            if width > left and parts[-1]:
+                parts.append({})
+                left = room
+            parts[-1][column.key] = column.label
+            left -= width
+        for i, part in enumerate(parts):
+            yield self._part(part, names, images, "" if i else self.section.title)
+
+    def _part(self, columns: Mapping[str, str], names: int, images: int, title: str) -> Table:
+        table = Table(title=title or None, title_justify="left", title_style="bold")
+        table.add_column("model", overflow="fold", width=names)
+        for key, label in columns.items():
+            table.add_column(label, justify="right", width=self._width(key, label))
+        table.add_column("n", justify="right", width=images)
+        for row in self.section.rows:
+            table.add_row(Text(row.model), *(_shown(row, key) for key in columns), Text(row.images))
+        return table
+
+    def _width(self, key: str, label: str) -> int:
+        """Of the widest line of its numbers and the longest word of its heading."""
+        lines = [line for row in self.section.rows for line in _shown(row, key).plain.splitlines()]
+        return max(map(len, [*lines, *label.split()]))
+
+
+def _shown(row: Row, key: str) -> Text:
+    score = row.scores[key]
+    if score is None or score.missing:
+        return Text(MISSING, "dim")
+    flag = (" ⚑" if score.flags else "", "yellow")
+    value = (number(score.value, score.unit, score.n), "bold")
+    return Text.assemble(value, flag, (f"\n{interval(score)}", "dim"))
 
 
 def comparison_table(comparison: Comparison) -> Table:
