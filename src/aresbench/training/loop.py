@@ -18,6 +18,7 @@ from aresbench.data.load import load_dataset
 from aresbench.ops.memory import keep_freed_memory
 from aresbench.ops.random import key_of
 from aresbench.training import checkpoint
+from aresbench.training.early import check
 from aresbench.training.folder import claim, held
 from aresbench.training.images import Batch, batches, random_states_kept, seed_everything
 from aresbench.training.journal import Journal
@@ -68,6 +69,7 @@ def train(
     """
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe, changes)
+    check(recipe)
     folder = Path(out) if out is not None else Path("models") / recipe.name
     with joined(device) as world, held(folder, world), random_states_kept(), _asked_to_stop() as asked:
         return _train(recipe, folder, world, progress or (lambda line: None), asked)
