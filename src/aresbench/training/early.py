@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from aresbench.attacks.load import make_attack, members
 from aresbench.core.errors import AresError, SpecError, did_you_mean
-from aresbench.training.images import Variation
 from aresbench.training.learner import training_attack
 from aresbench.training.methods.load import fitting_method
 from aresbench.training.perturbation import make_perturbation
@@ -17,6 +16,7 @@ def check(recipe: Recipe) -> None:
     Raises:
         SpecError, UnknownName: one of them does not exist, refuses a setting, or does not fit the rest.
     """
+    from timm.data.transforms_factory import transforms_imagenet_train
     from timm.optim import list_optimizers
 
     fitting_method(recipe)
@@ -34,10 +34,9 @@ def check(recipe: Recipe) -> None:
             raise SpecError(f"{key}: {error.problem}", error.remedy) from None
     make_attack(recipe.watch.rescue)
     try:
-        Variation(recipe)
-    except AresError:
-        raise
+        transforms_imagenet_train(recipe.model.size, auto_augment=recipe.augment.policy or None)
     except Exception as error:  # timm's ways to refuse a text are many
         raise SpecError(
-            f"the part augment cannot be made: {type(error).__name__}: {error}", "see augment.policy"
+            f"augment.policy = {recipe.augment.policy!r} cannot be read: {type(error).__name__}: {error}",
+            "write it as timm does, e.g. rand-m9-mstd0.5-inc1",
         ) from error
