@@ -48,8 +48,8 @@ def test_an_unfinished_training_is_no_model_yet(command: Any, tmp_path: Path) ->
     ("words", "problem", "remedy"),
     [
         (("digits-adversaril",), "no recipe called", "digits-adversarial"),
-        (("digits-adversarial", "optimizer.lrr=1"), "unknown key 'lrr'", "'lr'"),
-        (("digits-adversarial", "lr=1"), "stands in a part", "optimizer.lr"),
+        (("digits-adversarial", "optimizer.lrr=1"), "no setting 'optimizer.lrr'", "'lr'"),
+        (("digits-adversarial", "lr=1"), "no setting 'lr'", "write optimizer.lr"),
         (("digits-adversarial", "schedule.epochs=many"), "not a whole number", ""),
         (("digits-adversarial", "nonsense"), "is not a change", "key=value"),
     ],
