@@ -18,6 +18,7 @@ from aresbench.core.flag import Flag
 from aresbench.data.base import Dataset, Listing, published_order
 from aresbench.data.imagenet_classes import imagenet_classes, index_of_wnid
 from aresbench.data.local import given_folder, is_picture
+from aresbench.data.spans import Files
 
 _READ_FOR_NAME = 32
 _SPLITS = {"train", "training", "val", "valid", "validation", "test"}
@@ -71,7 +72,7 @@ class Folder(Dataset):
             classes=classes,
             ids=tuple(ids),
             labels=np.array(labels, dtype=np.int64),
-            images=files,
+            images=Files(root, ids),
             notes=(f"{ignored} files that are no pictures were ignored",) if ignored else (),
         )
 
