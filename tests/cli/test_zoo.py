@@ -34,7 +34,16 @@ def test_an_unknown_model_is_refused_with_the_nearest(command: Any) -> None:
     assert "swinb_at" in said.err
 
 
-@pytest.mark.parametrize("words", ["show zoo:swinb_at", "list models swin* --json"])
+def test_robustbenchs_models_are_listed_and_shown_without_its_package(command: Any) -> None:
+    listed = json.loads(command("list", "models", "robustbench:*", "--json").out)
+    assert len(listed) == 206
+    shown = json.loads(command("show", "robustbench:imagenet/linf/Peng2023Robust", "--json").out)
+    assert shown in listed and shown["facts"]["published"]["robustbench"]["clean"] == 73.44
+    assert shown["facts"]["preprocessing"]["resize"] == 256
+    assert "206 robust models" in command("show", "robustbench").out
+
+
+@pytest.mark.parametrize("words", ["show zoo:swinb_at", "list models swin* --json", "list models robustbench:*"])
 def test_cards_of_the_zoo_never_import_torch(fresh: Any, words: str) -> None:
     said = fresh(
         "import sys\nfrom aresbench.cli.main import main\n"

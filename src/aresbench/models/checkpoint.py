@@ -43,19 +43,20 @@ class Checkpoint:
     std: Any = None
 
 
-def read_checkpoint(path: Path, key: str | None = None) -> Checkpoint:
+def read_checkpoint(path: Path, key: str | None = None, *, prefer: str = "") -> Checkpoint:
     """Read a safetensors file or a torch checkpoint of plain tensors; no code in it is ever run.
 
     Args:
         path: the file; its kind is told by its content, not its name.
         key: which state dict to take where the file holds several.
+        prefer: the one to take where none is named and one of several is called so.
 
     Raises:
         ModelError: missing, truncated, not weights at all, or a pickle that wants to run code.
     """
     head = _head(path)
     if head[:1] in (b"\x80", b"P") and not _begins_safetensors(path, head):
-        return _read_torch(path, key)
+        return _read_torch(path, key, prefer)
     return _read_safetensors(path)
 
 
@@ -117,7 +118,7 @@ def _loads(text: str) -> Any:
         return text
 
 
-def _read_torch(path: Path, key: str | None) -> Checkpoint:
+def _read_torch(path: Path, key: str | None, prefer: str) -> Checkpoint:
     try:
         with path.open("rb") as file:  # given a path, torch would judge by the suffix
             value = torch.load(file, map_location="cpu", weights_only=True)
@@ -125,7 +126,7 @@ def _read_torch(path: Path, key: str | None) -> Checkpoint:
         raise _explain(path, error) from None
     if not isinstance(value, Mapping):
         raise ModelError(f"{path} holds a {type(value).__name__}, not named tensors", _SAFE_REMEDY)
-    state, outer = _state_dict(path, value, key)
+    state, outer = _state_dict(path, value, key, prefer)
     labels = next((outer[k] for k in _LABEL_KEYS if k in outer and not isinstance(outer[k], Tensor)), None)
     classes = as_classes(labels, str(path)) if labels else _sidecar(path)
     return Checkpoint(state, classes)
@@ -147,7 +148,9 @@ def _explain(path: Path, error: Exception) -> ModelError:
     )
 
 
-def _state_dict(path: Path, value: Mapping[Any, Any], key: str | None) -> tuple[dict[str, Tensor], Mapping[Any, Any]]:
+def _state_dict(
+    path: Path, value: Mapping[Any, Any], key: str | None, prefer: str
+) -> tuple[dict[str, Tensor], Mapping[Any, Any]]:
     """The one state dict in a checkpoint, and the dict that held it."""
     found = dict(_candidates(value))
     if key is not None:
@@ -156,6 +159,8 @@ def _state_dict(path: Path, value: Mapping[Any, Any], key: str | None) -> tuple[
         return found[key], value
     if not found:
         raise ModelError(f"{path} holds no named tensors", f"its entries: {', '.join(map(str, list(value)[:8]))}")
+    if len(found) > 1 and prefer in found:
+        return found[prefer], value
     if len(found) > 1:
         first = next(iter(found))
         raise ModelError(
@@ -168,7 +173,7 @@ def _state_dict(path: Path, value: Mapping[Any, Any], key: str | None) -> tuple[
 def _candidates(value: Mapping[Any, Any], path: str = "") -> list[tuple[str, dict[str, Tensor]]]:
     """Every dict of named tensors inside, by its dotted key; optimiser states have no names and drop out."""
     tensors = {str(k): v for k, v in value.items() if isinstance(v, Tensor)}
-    if tensors and any("weight" in k for k in tensors):
+    if tensors and any("weight" in k or "running_mean" in k for k in tensors):
         return [(path or "top", tensors)]
     inner = [(k, v) for k, v in value.items() if isinstance(k, str) and isinstance(v, Mapping)]
     return [hit for k, v in inner for hit in _candidates(v, f"{path}.{k}" if path else k)]

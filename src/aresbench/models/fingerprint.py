@@ -71,8 +71,13 @@ def _installed(kind: type) -> bool:
         return False
     if kind.__module__.partition(".")[0] in {"aresbench", *sys.stdlib_module_names}:
         return True
-    file = getattr(sys.modules.get(kind.__module__), "__file__", None) or ""
+    file = getattr(sys.modules.get(kind.__module__), "__file__", None) or _compiled_from(kind)
     return "site-packages" in file or "dist-packages" in file
+
+
+def _compiled_from(kind: type) -> str:
+    """The file of a class whose module is no longer among the imported ones, by its functions."""
+    return next((f.__code__.co_filename for f in vars(kind).values() if isinstance(f, FunctionType)), "")
 
 
 def _is_plain(value: object) -> bool:

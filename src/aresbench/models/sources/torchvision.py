@@ -59,7 +59,7 @@ class TorchvisionSource(Source):
                 card={"architecture": rest, "notes": [RANDOM]},
             )
         weights = _choose(rest, every, options.get("weights"))
-        _fetch(weights)
+        fetch_weights(weights)
         accuracy = weights.meta.get("_metrics", {}).get("ImageNet-1K", {}).get("acc@1")
         return Classifier(
             _build(rest, weights),
@@ -97,7 +97,7 @@ def _choose(model: str, every: Any, wanted: object) -> Any:
     return every[wanted]
 
 
-def _fetch(weights: Any) -> None:
+def fetch_weights(weights: Any) -> Path:
     """Put the file where torchvision looks for it, and see that it holds tensors only, before torchvision reads it.
 
     Raises:
@@ -112,7 +112,9 @@ def _fetch(weights: Any) -> None:
     if digits is None:
         raise ModelError(f"{weights.url} has no hash in its name", "fetch the file, and load it with FILE?arch=…")
     name = weights.url.rpartition("/")[2]
-    read_checkpoint(fetch([weights.url], sha256=digits[1], name=name, folder=Path(torch.hub.get_dir(), "checkpoints")))
+    path = fetch([weights.url], sha256=digits[1], name=name, folder=Path(torch.hub.get_dir(), "checkpoints"))
+    read_checkpoint(path)
+    return path
 
 
 def _build(model: str, weights: Any) -> nn.Module:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from aresbench.core.classes import Classes
     from aresbench.models.classifier import Classifier
 
-_CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 # Facts that a classifier keeps elsewhere, and those that random weights do not have.
 _TOLD_OTHERWISE = {"mean", "std", "published", "preprocessing"}
 _OF_WEIGHTS = {"paradigm", "data", "weights", "mirrors", "sha256", "own_preprocessing", "licence", "verified"}
@@ -116,7 +116,7 @@ def _classes(one: Entry) -> Classes:
     from aresbench.core.classes import Classes
     from aresbench.models.labels import imagenet_classes
 
-    return imagenet_classes() if one.dataset == "imagenet" else Classes(_CIFAR10)
+    return imagenet_classes() if one.dataset == "imagenet" else Classes(CIFAR10)
 
 
 def _published(one: Entry) -> dict[str, Any]:
