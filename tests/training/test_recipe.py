@@ -284,7 +284,6 @@ def test_defaults_are_a_valid_recipe():
         ("watch.attack", "fmn(steps=-1)", "watch.attack"),
         ("watch.rescue", "pgd(steps=0)", "watch.rescue"),
         ("threat.step_warmup", 2.0, "step"),
-        ("augment.policy", "rand-x9", "augment"),
     ],
 )
 def test_components_are_tried_before_data_are_read(key, value, words, tmp_path):

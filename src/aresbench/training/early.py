@@ -16,7 +16,6 @@ def check(recipe: Recipe) -> None:
     Raises:
         SpecError, UnknownName: one of them does not exist, refuses a setting, or does not fit the rest.
     """
-    from timm.data.transforms_factory import transforms_imagenet_train
     from timm.optim import list_optimizers
 
     fitting_method(recipe)
@@ -33,10 +32,3 @@ def check(recipe: Recipe) -> None:
         except AresError as error:
             raise SpecError(f"{key}: {error.problem}", error.remedy) from None
     make_attack(recipe.watch.rescue)
-    try:
-        transforms_imagenet_train(recipe.model.size, auto_augment=recipe.augment.policy or None)
-    except Exception as error:  # timm's ways to refuse a text are many
-        raise SpecError(
-            f"augment.policy = {recipe.augment.policy!r} cannot be read: {type(error).__name__}: {error}",
-            "write it as timm does, e.g. rand-m9-mstd0.5-inc1",
-        ) from error

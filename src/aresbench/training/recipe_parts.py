@@ -9,9 +9,9 @@ from aresbench.core.budget import Budget, parse_budget
 from aresbench.core.errors import SpecError
 from aresbench.core.preprocessing import INTERPOLATIONS, Preprocessing
 from aresbench.training.checks import above, at_least, below_one, climbing_attack, named, one_of, share
+from aresbench.training.policies import check_policy
 
 PRECISIONS = ("float32", "bfloat16")
-POLICIES = ("rand", "augmix", "3a", "original", "originalr", "v0", "v0r")  # what timm's names of policies begin with
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Augment:
         padding: pixels.
         interpolation: Pillow's filter, or ``random`` (bilinear or bicubic, drawn for each image).
         flip: chance of a mirror image.
-        color_jitter: strength of the random brightness, contrast and saturation; off under ``policy``.
+        color_jitter: strength of the random brightness, contrast and saturation; off under a ``policy``, but for 3a.
         policy: timm's name of a RandAugment or AutoAugment policy, e.g. ``rand-m9-mstd0.5-inc1``; empty: none.
         erase: chance of a rectangle replaced by noise of the data's mean and spread (random erasing).
         erase_count: most rectangles.
@@ -156,7 +156,7 @@ class Augment:
         if self.crop == "shift" and not self.padding:
             raise SpecError("augment.crop = 'shift' moves an image by augment.padding pixels, and that is 0")
         if self.policy:
-            one_of("augment.policy", self.policy.partition("-")[0], POLICIES, "begins with")
+            check_policy("augment.policy", self.policy)
         for name in ("scale", "ratio"):
             pair = getattr(self, name)
             if len(pair) != 2 or not 0 < pair[0] <= pair[1]:
