@@ -11,6 +11,7 @@ from aresbench import __version__
 from aresbench.core.classes import Classes
 from aresbench.metrics import wilson
 from aresbench.training.learner import Learner
+from aresbench.training.overlap import overlaps
 from aresbench.training.recipe import Recipe, plain
 
 FORMAT = 1
@@ -47,6 +48,7 @@ def make_card(learner: Learner, best: dict[str, Any] | None, seconds: float, gra
             "image gradients": int(gradients),
         },
         "held out": _with_intervals(best, recipe),
+        "contaminated": overlaps(recipe.augment),
         "notes": [*learner.classifier.card["notes"], *learner.notes],
         "made with": {
             "aresbench": __version__,
