@@ -313,6 +313,30 @@ def test_on_the_diagonal_transfer_is_the_attack_itself(tmp_path):
     assert (fooled == broken)[right].all() and broken.any()
 
 
+@pytest.mark.parametrize("spec", ["pgd(steps=5)", "mim(steps=5, parts=[di])"])
+def test_the_diagonal_is_the_last_iterate_of_the_white_box_attack_at_8_255(spec, plain, tmp_path):
+    """Source = target, against the attack driven on the model itself without any surrogate: same draws, same seed."""
+    data = ab.load_dataset("digits")[:60]
+    x, _, _ = load_images(data, range(60), plain.preprocessing)
+    y = torch.tensor(data.labels)
+    tasks = [ab.Task("digits", f"transfer(linf, 8/255, {spec}, from={plain.name})")]
+    results = ab.evaluate(plain.name, tasks, n=60, store=tmp_path, seed=3, doctor=False)
+    images, (attack,) = results.images(), results.attempts()["attack"].unique()
+    with prepared(plain, x) as ready:
+        own = {"norm": "linf", "eps": 8 / 255, "ids": list(data.ids), "label": "8/255", "component": attack, "seed": 3}
+        last = run_attack(ready, make_attack(spec), x, y, goal="maximise", keep="last", **own).x_adv
+        judged = run_attack(ready, make_attack(spec), x, y, **own)
+    with torch.no_grad():
+        prediction, right = plain(last).argmax(1), plain(x).argmax(1) == y
+    broken = right & (prediction != y)
+    assert broken.sum() >= 3 and (right & ~broken).sum() >= 3
+    assert (images["breaking_budget"] == "8/255").tolist() == broken.tolist()
+    assert images["adv_prediction"][broken.numpy()].tolist() == prediction[broken].tolist()
+    far = torch.tensor(images["breaking_distance"][broken.numpy()].to_numpy(), dtype=torch.float32)
+    torch.testing.assert_close(far, geometry.distance(last, x, "linf")[broken])
+    assert not (broken & ~judged.broken).any(), "judged white-box, any iterate counts: it breaks these and more"
+
+
 def test_from_each_is_the_matrix(tmp_path):
     models = ["samples:digits-plain", "samples:digits-robust", "samples:efficientnet-lite0"]
     tasks = [
