@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from aresbench.cli.parser import print_json, print_wrapped
 from aresbench.core.errors import DataError
 from aresbench.core.registry import table
+from aresbench.training.recipe import load_recipe, recipe_names
 
 if TYPE_CHECKING:
     from aresbench.core.flag import Flag
@@ -25,16 +26,21 @@ def add(verbs: Any) -> None:
     parser = verbs.add_parser(
         "doctor",
         help="the checks to make before spending a night",
-        description="Examine a model on a few images, or a dataset file by file. Exit status 1 if an error was found.",
+        description="Examine a model on a few images, or a dataset file by file; or measure whether the images of a\n"
+        "training's recipe are read as fast as its model learns. Exit status 1 if an error was found.",
     )
-    parser.add_argument("thing", metavar="MODEL|DATASET", help="e.g. ./mine.py:make, or folder:/photos")
+    parser.add_argument(
+        "thing", metavar="MODEL|DATASET|RECIPE", help="e.g. ./mine.py:make, folder:/photos, or ./mine.toml"
+    )
     parser.add_argument("--data", metavar="SPEC", help="images to look at the model with, e.g. folder:/photos")
     parser.add_argument("--root", metavar="DIR", help="where the dataset lies")
     parser.add_argument("--n", type=int, metavar="N", help="look at the first N images of a dataset only")
     parser.add_argument(
         "--commercial", action="store_true", help="object to data whose licence does not allow commercial use"
     )
-    parser.add_argument("--device", default="cpu", metavar="D", help="where the model runs (default: cpu)")
+    parser.add_argument(
+        "--device", metavar="D", help="where the model runs (default: cpu; for a recipe a GPU if there is one)"
+    )
     parser.add_argument("--json", action="store_true", help="for another program to read")
     parser.set_defaults(call=call)
 
@@ -42,9 +48,10 @@ def add(verbs: Any) -> None:
 def call(args: argparse.Namespace) -> int:
     """Print each finding with what it means and what to do."""
     records: list[dict[str, Any]] = []
-    for k, (thing, about, flags) in enumerate(
-        _examine_datasets(args) if _is_dataset(args.thing) else _examine_model(args)
-    ):
+    examine = (
+        _examine_recipe if _is_recipe(args.thing) else _examine_datasets if _is_dataset(args.thing) else _examine_model
+    )
+    for k, (thing, about, flags) in enumerate(examine(args)):
         records += [{"thing": thing, **flag.record()} for flag in flags]
         if not args.json:
             print(end="\n" if k else "")
@@ -78,12 +85,23 @@ def _examine_model(args: argparse.Namespace) -> Iterator[tuple[str, str, list[Fl
     data = load_dataset(args.data, args.root) if args.data else _data_for(model)
     if args.commercial:
         refuse_unless_commercial(data)
-    yield args.thing, f"{args.thing} on {data.name}", examine(model, data, device=chosen_device(args.device))
+    yield args.thing, f"{args.thing} on {data.name}", examine(model, data, device=chosen_device(args.device or "cpu"))
+
+
+def _examine_recipe(args: argparse.Namespace) -> Iterator[tuple[str, str, list[Flag]]]:
+    from aresbench.training.appetite import examine
+
+    about, flags = examine(load_recipe(args.thing), args.device)
+    yield args.thing, f"{args.thing}: {about}", flags
 
 
 def _tell(done: int, total: int) -> None:
     end = "\r\033[K" if done == total else ""  # the line makes room for the findings
     print(f"\r{done:,} of {total:,} images", end=end, file=sys.stderr, flush=True)
+
+
+def _is_recipe(thing: str) -> bool:
+    return thing.endswith(".toml") or thing in recipe_names()
 
 
 def _is_dataset(thing: str) -> bool:

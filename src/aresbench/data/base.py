@@ -271,6 +271,15 @@ class Dataset(ABC):
         image = self._listing.images[self._rows[i]]
         return image.file if isinstance(image, Span) else image if isinstance(image, Path) else None
 
+    def file_bytes(self, i: int) -> bytes | None:
+        """The picture file of image ``i`` as it is on the disk; None where the image lies in an array.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        image = self._listing.images[self._rows[i]]
+        return image.read_bytes() if isinstance(image, Path) else image.read() if isinstance(image, Span) else None
+
     def picture(self, i: int) -> Image.Image:
         """Image ``i`` at its native size, as RGB (``aresbench.ops.resize.to_rgb`` says how).
 

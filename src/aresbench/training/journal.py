@@ -18,6 +18,8 @@ from aresbench.training.learner import Learner
 from aresbench.training.lesson import ClassroomLesson
 
 LOG = "log.jsonl"
+WAITING = 0.2  # this share of an epoch spent waiting for images is told
+WORTH_TELLING = 5.0  # seconds
 
 
 class Journal:
@@ -41,15 +43,30 @@ class Journal:
         self._first = learner.step, self._since
 
     def timed(self, source: Iterable[Batch]) -> Iterator[Batch]:
-        """The batches, with the time spent waiting for them noted."""
+        """The batches, with the time spent waiting for them noted; people are told where it is much of an epoch."""
         each = iter(source)
+        epoch, waited, since = -1, 0.0, 0.0
         while True:
             began = time.monotonic()
             batch = next(each, None)
-            self._waited += time.monotonic() - began
-            if batch is None:
-                return
+            now = time.monotonic()
+            self._waited += now - began
+            if batch is None or batch.epoch != epoch:
+                self._tell_waiting(epoch, waited, began - since)
+                if batch is None:
+                    return
+                # How long workers take to start says nothing about the rest.
+                epoch, waited, since = batch.epoch, 0.0, now
+            else:
+                waited += now - began
             yield batch
+
+    def _tell_waiting(self, epoch: int, waited: float, seconds: float) -> None:
+        if waited > max(WORTH_TELLING, WAITING * seconds):
+            self.tell(
+                f"epoch {epoch + 1}: {waited / seconds:.0%} of the time went by waiting for images; "
+                "`aresbench doctor RECIPE` says what to change"
+            )
 
     def add(self, lessons: Sequence[ClassroomLesson]) -> None:
         """Take note of one update."""
