@@ -15,7 +15,7 @@ from aresbench.core.errors import ModelError, SpecError, UnknownName
 from aresbench.models.architectures.denoising_resnet import DenoisingResNet
 from aresbench.models.architectures.t2t_vit import T2TViT
 from aresbench.models.load import load_model
-from aresbench.models.sources.zoo import build
+from aresbench.models.sources.zoo import _published, build
 from aresbench.models.state_dicts import LAYOUTS
 from aresbench.models.zoo import Entry, checkpoint_path, entries, entry, sources
 
@@ -226,8 +226,9 @@ def test_a_checkpoint_is_found_in_the_folder_and_by_its_path(
     assert found(images).shape == (4, 10)
     assert found.classes is not None and found.classes.names[:2] == ("airplane", "automobile")
     assert found.card["paradigm"] == "adversarially trained"
-    assert found.published["cifar10 top1"] == pytest.approx(0.8334)
-    assert found.published["source"] == "RobustBench leaderboard"
+    assert not found.published, "RobustBench's figures of this paper are another network's"
+    figures = _published(entry("cifar10/trades"))
+    assert figures["cifar10 top1"] == pytest.approx(0.8492) and figures["source"] == "RobustBench leaderboard"
 
 
 def test_a_missing_checkpoint_says_which_where_and_how(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
