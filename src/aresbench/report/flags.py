@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from aresbench.report.reading import Reading
+from aresbench.report.weak_curves import NAME, REMEDY, weak_curves
 
 LEVELS = ("error", "warning", "info")
 
@@ -28,7 +29,10 @@ def flag_names(readings: Iterable[Reading]) -> list[str]:
 
 
 def collect_flags(models: Mapping[str, Sequence[Reading]]) -> tuple[Flag, ...]:
-    """All flags, errors first; the same finding on many cells is told once."""
+    """All flags, errors first; the same finding on many cells is told once.
+
+    What only several cells together show is among them: curves that other tasks show to be too high.
+    """
     found: dict[tuple[str, str, str, str], tuple[dict[str, None], dict[str, None]]] = {}
     for model, group in models.items():
         for reading in group:
@@ -38,5 +42,8 @@ def collect_flags(models: Mapping[str, Sequence[Reading]]) -> tuple[Flag, ...]:
                 where[0][model] = None
                 if flag.get("about") == "cell":
                     where[1][reading.name] = None
+    for model, task, message in weak_curves(models):
+        where = found.setdefault((NAME, "warning", message, REMEDY), ({}, {}))
+        where[0][model], where[1][task] = None, None
     flags = [Flag(*key, tuple(m), tuple(t)) for key, (m, t) in found.items()]
     return tuple(sorted(flags, key=lambda f: (LEVELS.index(f.level), f.name)))
