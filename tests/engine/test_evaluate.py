@@ -307,6 +307,12 @@ def test_examples_show_the_image_and_what_was_made_of_it(store):
             assert 0 < np.abs(changed - clean).max() <= np.ceil(size * 255)
 
 
+def test_examples_are_the_first_of_what_was_asked_for_wherever_it_stands_in_the_whole(store):
+    data = ab.load_dataset("digits")[40:48]
+    (reading,) = ab.evaluate("samples:digits-plain", TASKS[:1], data=data, store=store, doctor=False)
+    assert sorted(reading.cell.examples()["id"]) == sorted(data.ids[:6])
+
+
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [

@@ -29,7 +29,7 @@ from aresbench.engine.prepare import OwnRandomState, Prepared, prepared
 from aresbench.engine.transfer import Made, surrogates
 
 WINDOW_VALUES = 40_000_000  # float32 values of images held at once: 160 MB, 8 shards at 224 px
-EXAMPLES = 6  # pictures kept per cell, the first of the published order
+EXAMPLES = 6  # pictures kept per cell, the first of those asked for in published order
 
 
 def fill(
@@ -137,6 +137,7 @@ class _Worker:
         self.made = made
         self.plan, self.models, self.places, self.device, self.batch = plan, models, places, device, batch
         self.ids = [plan.dataset.ids[k] for k in places]
+        self.shown = set(np.sort(plan.dataset.positions)[:EXAMPLES].tolist())
         self.original, self.x = x, changed
         self.y = plan.labels(places)
         self.accepted: list[set[int]] | None = None  # where several labels count as right
@@ -220,7 +221,7 @@ class _Worker:
         row = finished.job.row
         place = self.places[row]
         position = int(self.plan.dataset.positions[place])
-        if finished.broken and position < EXAMPLES:
+        if finished.broken and position in self.shown:
             self.breaks.setdefault(row, {})[move.attack + "|" + move.eps] = finished
         timed = finished.broken and move.pinned  # only a cold run at a pinned budget says "step t of a T-step run"
         return {
@@ -272,7 +273,7 @@ class _Worker:
                 **self._verdict(k, bool(clean["correct"][k])),
             }
             rows.append(row)
-            if position < EXAMPLES:
+            if position in self.shown:
                 examples.append(self._example(k, row))
         self.plan.cell.add_examples([e for e in examples if e is not None])
         self.plan.cell.append("images", rows)
