@@ -18,8 +18,9 @@ from aresbench.engine.submission import submit
 from aresbench.engine.verify import verify
 from aresbench.models.load import load_model
 from aresbench.report.best_known import best_known
+from aresbench.report.columns import robust_at
 from aresbench.report.reading import Reading
-from aresbench.report.summary import robust_at, summarise
+from aresbench.report.summary import summarise
 from aresbench.store import Store
 
 N = 30

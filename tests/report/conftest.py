@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ class Made:
     size: int
     resize: int
     seed: int = 0
+    card: Mapping[str, Any] = field(default_factory=dict)
 
 
 MODELS = (
@@ -72,6 +74,8 @@ def describe(made: Made, threat: str, data: dict[str, Any] | None = None, **task
         "classes": {"rule": "identity" if made.dataset == "digits" else "full", "hash": "ab12"},
     }  # fmt: skip
     settings: dict[str, Any] = {a: {"revision": 1, "norm": "linf"} for a in task.get("attacks", ())}
+    if "autoattack" in settings:
+        settings["autoattack"]["version"] = "standard"
     if task.get("corruption"):
         settings[threat] = {"revision": 1, "parameter_set": 224 if made.size < 250 else 299, "parameters": [made.size]}
     return {
@@ -83,7 +87,8 @@ def describe(made: Made, threat: str, data: dict[str, Any] | None = None, **task
             "settings": settings,
             "seed": made.seed,
         },
-        "model": {"name": made.model, "family": "CNN", "architecture": "small_cnn", "parameters": 4_652_008},
+        "model": {"name": made.model, "family": "CNN", "architecture": "small_cnn", "parameters": 4_652_008,
+                  **made.card},
         "dataset": {"name": made.dataset, "title": TITLES.get(made.dataset, made.dataset),
                     "classes": CLASSES[made.dataset], **(data or {})},
         "task": {"threat": threat, "norm": None, "rungs": [], "pinned": [], "attacks": [], "corruption": None,
@@ -344,4 +349,28 @@ def derived_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     maker = Maker(Store(tmp_path_factory.mktemp("derived") / "runs"))
     for made in DERIVED:
         maker.derived(made)
+    return maker.store
+
+
+@pytest.fixture(scope="session")
+def doubtful_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Digits, 40 images: a model under PGD, AutoAttack and two submissions; one that nobody checked. Read only.
+
+    At 8/255: 2 images are wrong untouched, PGD breaks 10, AutoAttack 20, "me" 3 more, "you" one of these and another.
+    """
+    maker = Maker(Store(tmp_path_factory.mktemp("doubtful") / "runs"))
+    known = Made("samples:digits-robust", "digits", 40, 0.95, 8, 32, 32)
+    card = {"verified": False, "notes": ["written from the paper", "never run with the authors' weights"]}
+    labels, rng, eps = np.arange(40) % 10, np.random.default_rng(3), (Fraction(8, 255),)
+    for made in (known, Made("zoo:resnet152_fd", "digits", 40, 0.95, 8, 32, 32, card=card)):
+        maker.clean(made, labels, np.arange(40) > 1)
+        for name, last, pinned in (
+            ("pgd(steps=20)", 12, eps), ("autoattack", 22, eps),
+            ("submission(me)", 25, ()), ("submission(you)", 26, ()),
+        ):  # fmt: skip
+            first = {"submission(me)": 20, "submission(you)": 24}.get(name, 2)
+            if not name.startswith("submission") or made is known:
+                broken = (np.arange(40) >= first) & (np.arange(40) < last)
+                limit = np.where(np.arange(40) < 2, 0.0, np.where(broken, 4 / 255, np.inf))
+                maker.adversary(made, name, eps, pinned, name, 20, labels, limit, rng)
     return maker.store

@@ -10,7 +10,8 @@ import numpy as np
 from aresbench.core.spec import parse_call
 from aresbench.metrics import Score, robust_accuracy
 from aresbench.metrics.budgets import as_float
-from aresbench.report.reading import Reading, common_ids, evidence, question
+from aresbench.report.reading import Reading, budget_label, common_ids, evidence, question
+from aresbench.report.words import counted
 
 SUBMISSION = "submission"  # the name of the attack that stands for images found elsewhere
 
@@ -25,6 +26,7 @@ class BestKnown:
         measured: under everything but submissions.
         submitted: name → number of the images that stood under everything measured and that it broke.
         readings: the cells behind ``score``.
+        auto: of these the cells behind ``autoattack``.
     """
 
     score: Score
@@ -32,6 +34,7 @@ class BestKnown:
     measured: Score
     submitted: dict[str, int]
     readings: tuple[Reading, ...]
+    auto: tuple[Reading, ...]
 
 
 def best_known(group: Iterable[Reading], norm: str, eps: str) -> BestKnown | None:
@@ -62,13 +65,14 @@ def best_known(group: Iterable[Reading], norm: str, eps: str) -> BestKnown | Non
         if (name := submission_name(reading)) is not None:
             broken = evidence([reading], ids) <= as_float(eps)
             submitted[name] = submitted.get(name, 0) + int(np.sum(stands & broken))
-    auto = [r for r in pinned if _has_autoattack(r)]
+    auto = [r for r in pinned if has_autoattack(r)]
     return BestKnown(
         score=robust_accuracy(evidence(known, ids), eps),
         autoattack=robust_accuracy(evidence(auto, ids), eps) if auto else None,
         measured=robust_accuracy(measured, eps),
         submitted=submitted,
         readings=tuple(known),
+        auto=tuple(auto),
     )
 
 
@@ -79,7 +83,24 @@ def submission_name(reading: Reading) -> str | None:
     return call.args[0] if call is not None and call.name == SUBMISSION and call.args else None
 
 
-def _has_autoattack(reading: Reading) -> bool:
+def told(group: Sequence[Reading]) -> list[str]:
+    """What submissions added to the best known attack of one model, a sentence for each budget."""
+    sentences: list[str] = []
+    if all(submission_name(r) is None for r in group):
+        return sentences
+    budgets = dict.fromkeys((r.norm, eps) for r in group if r.plain_adversary for eps in r.pinned)
+    for norm, eps in budgets:
+        found = best_known(group, norm, eps)
+        if found is not None and found.submitted:
+            parts = ", ".join(f"“{name}” broke {counted(n, 'image')}" for name, n in sorted(found.submitted.items()))
+            sentences.append(
+                f"Of {counted(found.score.n, 'image')}, beyond everything measured at {budget_label(norm, eps)}, "
+                f"verified submissions: {parts}."
+            )
+    return sentences
+
+
+def has_autoattack(reading: Reading) -> bool:
     """Is AutoAttack in its standard version among what the cell was attacked with?"""
     settings = reading.description["identity"].get("settings") or {}
     return any(

@@ -11,10 +11,10 @@ import pandas as pd
 from aresbench.core.errors import ProtocolMismatch, SpecError, StoreError
 from aresbench.metrics import accuracy, curve_area, image_areas, mcnemar, paired_difference
 from aresbench.metrics.budgets import as_float
+from aresbench.report.columns import pinned_budgets
 from aresbench.report.curves import is_ladder, rungs_of
 from aresbench.report.pairs import Pair, mean_pairs, mode_gap
 from aresbench.report.reading import Reading, budget_label, common_ids, differences, evidence, fields, read
-from aresbench.report.summary import pinned_budgets
 from aresbench.store import Cell
 
 

@@ -41,6 +41,7 @@ def heat_tables(section: Section, identity: str) -> tuple[list[View], Rows]:
         ]
         shown.append(
             {
+                "model": heat.model,
                 "title": heat.model + (f" · {heat.mode}" if several or heat.mode != "memory" else ""),
                 "severities": heat.severities,
                 "rows": rows,

@@ -16,10 +16,11 @@ from markupsafe import Markup
 from aresbench.core.errors import StoreError
 from aresbench.report.derived_tables import calibration_table, heat_tables, shift_table, transfer_tables
 from aresbench.report.figures import section_figures, shift_figures
-from aresbench.report.flags import Flag
+from aresbench.report.flags import Flag, flag_names
 from aresbench.report.gallery import Triple, contact_sheet, gallery
 from aresbench.report.html import chart_library, json_text, script, template, version
 from aresbench.report.page_tables import answer, cell_rows, headline, papers, provenance, task_table
+from aresbench.report.reading import UNVERIFIED
 from aresbench.report.summary import Section, Summary, summarise
 from aresbench.report.words import CITATION, DEFINITIONS, TITLE, counted
 from aresbench.store import Cell
@@ -72,6 +73,7 @@ def render(summary: Summary, command: str | None = None) -> str:
         "each image measured as it is and under every threat listed below. All numbers come from rows per image and "
         "carry their intervals.",
         sections=sections,
+        doubted=_doubted(summary),
         shifts=shifts,
         command=command or "\n".join(commands),
         provenance=provenance(records),
@@ -88,6 +90,16 @@ def render(summary: Summary, command: str | None = None) -> str:
         version=version(),
         date=datetime.date.today().isoformat(),
     )
+
+
+def _doubted(summary: Summary) -> set[str]:
+    """Every name under which an unverified model stands on the page."""
+    found = set()
+    for section in summary.sections:
+        for label, group in section.models.items():
+            if UNVERIFIED in flag_names(group):
+                found |= {label, *(r.model for r in group)}
+    return found
 
 
 def _section(

@@ -9,8 +9,9 @@ from aresbench.core import registry
 from aresbench.metrics import Score
 from aresbench.report.breakers import attack_name
 from aresbench.report.charts import colour
+from aresbench.report.columns import pinned_budgets
 from aresbench.report.reading import budget_label, flatten, protocol, protocol_name
-from aresbench.report.summary import Section, Summary, pinned_budgets
+from aresbench.report.summary import Section, Summary
 from aresbench.report.words import MISSING, counted, interval, many, number, parameters
 
 BARS = 8  # models that the first screen shows of each dataset
@@ -30,6 +31,7 @@ def score_view(score: Score | None) -> View | None:
         "low": interval(score).partition("–")[0],
         "high": interval(score).partition("–")[2],
         "n": score.n,
+        "flags": ", ".join(score.flags),
         "left": round(100 * score.low, 2) if share else None,
         "width": round(100 * (score.high - score.low), 2) if share else None,
         "at": round(100 * score.value, 2) if share else None,
@@ -109,7 +111,6 @@ def headline(section: Section, identity: str, models: Sequence[str]) -> tuple[Vi
                 {
                     "score": score_view(score),
                     "sort": "" if score is None or score.missing else round(score.value, 6),
-                    "flags": ", ".join(score.flags) if score else "",
                     "why": row.why.get(column.key, ""),
                 }
             )

@@ -25,6 +25,7 @@ from aresbench.store import Cell
 BOUND_TO_THE_MODEL = frozenset({"preprocessing", "hash", "parameter_set", "parameters"})
 
 KINDS = ("clean", "corruption", "filter", "adversary")
+UNVERIFIED = "unverified"  # the flag of a model whose card says that its weights were never checked
 NORM_NAMES = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}
 
 
@@ -178,8 +179,8 @@ class Reading:
 
     @cached_property
     def flags(self) -> list[dict[str, Any]]:
-        """Reasons to doubt this cell."""
-        return self.cell.flags()
+        """Reasons to doubt this cell: what was found, and what the model's card says against itself."""
+        return [*self.cell.flags(), *card_flags(self.description.get("model") or {})]
 
     @cached_property
     def probes(self) -> dict[str, int]:
@@ -196,6 +197,25 @@ class Reading:
     def backwards(self) -> int:
         """Of all attempts on the view's images, and of the probes."""
         return int(self.attempts["backwards"].sum()) + self.probes["backwards"]
+
+
+def card_flags(card: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What a model's card says of itself, as flags: that nobody checked its weights, and its notes."""
+    notes = card.get("notes") or ()
+    told = " ".join(_sentence(str(note).rstrip(".")) for note in ([notes] if isinstance(notes, str) else notes))
+    if card.get("verified") is False:
+        message = "It is doubtful whether architecture and weights of this model belong together."
+        remedy = "Compare its clean accuracy with the published one before believing any other number."
+        return [_card_flag(UNVERIFIED, "warning", f"{message} {told}".strip(), remedy)]
+    return [_card_flag("note", "info", told, "")] if told else []
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}." if text else ""
+
+
+def _card_flag(name: str, level: str, message: str, remedy: str) -> dict[str, Any]:
+    return {"name": name, "level": level, "about": "model", "message": message, "remedy": remedy, "evidence": {}}
 
 
 def part_of(dataset: str) -> str:

@@ -12,7 +12,6 @@ from typing import Any
 
 import pandas as pd
 
-from aresbench.core.budget import parse_fraction
 from aresbench.core.errors import StoreError
 from aresbench.metrics import (
     Curve,
@@ -22,11 +21,10 @@ from aresbench.metrics import (
     curve_area,
     median_breaking_distance,
     robust_accuracy,
-    union_accuracy,
 )
-from aresbench.metrics.budgets import as_float
 from aresbench.report import corruptions
 from aresbench.report.breakers import Outcome, outcomes
+from aresbench.report.columns import Column, autoattack_at, columns_of, robust_at, union_at, union_label, unions
 from aresbench.report.corruptions import HeatMap
 from aresbench.report.curves import (
     Curves,
@@ -34,11 +32,11 @@ from aresbench.report.curves import (
     epsilon_curves,
     filter_curves,
     is_ladder,
-    norms,
     rungs_of,
     severity_curves,
 )
 from aresbench.report.flags import Flag, collect_flags, flag_names
+from aresbench.report.notes import notes
 from aresbench.report.progress import Progress, progress
 from aresbench.report.reading import (
     BOUND_TO_THE_MODEL,
@@ -55,15 +53,6 @@ from aresbench.report.reading import (
 )
 from aresbench.report.shifts import ShiftRow, shift_rows
 from aresbench.store import Cell
-
-
-@dataclass(frozen=True)
-class Column:
-    """One number of the table of models: its key, its heading and what it means."""
-
-    key: str
-    label: str
-    hint: str
 
 
 @dataclass(frozen=True)
@@ -178,7 +167,7 @@ def _section(readings: list[Reading], asked: Mapping[str, str], suffix: str) -> 
     models = label_models(readings)
     about = readings[0].about
     title = str(about.get("title") or readings[0].home)
-    columns = _columns(readings, models)
+    columns = columns_of(readings, models)
     rows = [_row(name, group, columns, readings) for name, group in models.items()]
     rows.sort(key=_rank, reverse=True)
     models = {row.model: models[row.model] for row in rows}
@@ -198,46 +187,8 @@ def _section(readings: list[Reading], asked: Mapping[str, str], suffix: str) -> 
         progress=progress(models),
         broke=outcomes(models),
         flags=collect_flags(models),
-        notes=_notes(models),
+        notes=notes(models),
     )
-
-
-def pinned_budgets(readings: Iterable[Reading]) -> list[tuple[str, str]]:
-    """(norm, budget) of every pinned budget of plain adversaries, by norm and then size."""
-    found = {(r.norm, eps) for r in readings if r.plain_adversary for eps in r.pinned}
-    return sorted(found, key=lambda pair: (pair[0] != "linf", pair[0], parse_fraction(pair[1])))
-
-
-def unions(readings: Iterable[Reading]) -> list[tuple[tuple[str, str], ...]]:
-    """Pinned budgets of several norms that are asked together: the smallest of each, then the next."""
-    of_norm: dict[str, list[tuple[str, str]]] = {}
-    for budget in pinned_budgets(readings):
-        of_norm.setdefault(budget[0], []).append(budget)
-    return list(zip(*of_norm.values(), strict=False)) if len(of_norm) > 1 else []
-
-
-def union_label(budgets: Iterable[tuple[str, str]]) -> str:
-    """``L∞ 4/255 ∪ L2 0.5``."""
-    return " ∪ ".join(budget_label(norm, eps) for norm, eps in budgets)
-
-
-def _columns(readings: list[Reading], models: Mapping[str, Sequence[Reading]]) -> tuple[Column, ...]:
-    columns = [Column("clean", "Clean", "share of images that are right without any attack or corruption")]
-    columns += [
-        Column(f"robust {norm} {eps}", budget_label(norm, eps), "share right on the clean image and under every attack")
-        for norm, eps in pinned_budgets(readings)
-    ]
-    columns += [
-        Column(
-            f"union {' '.join(map(' '.join, budgets))}", union_label(budgets), "share right under every one of these"
-        )
-        for budgets in unions(readings)
-    ]
-    columns += [Column(*facts) for facts in corruptions.columns(models)]
-    for norm in norms(r.norm for r in readings if is_ladder(r)):
-        hint = "area under the accuracy curve over its range of budgets: the mean accuracy under attack"
-        columns.append(Column(f"area {norm}", f"Area {budget_label(norm, '').strip()}", hint))
-    return tuple(columns)
 
 
 def _row(model: str, group: Sequence[Reading], columns: Sequence[Column], section: Sequence[Reading]) -> Row:
@@ -250,6 +201,8 @@ def _row(model: str, group: Sequence[Reading], columns: Sequence[Column], sectio
             score = accuracy(used[0].correct) if used else None
         elif kind == "robust":
             score, used = robust_at(group, rest[0], rest[1])
+        elif kind == "autoattack":
+            score, used = autoattack_at(group, rest[0], rest[1])
         elif kind == "union":
             score, used = union_at(group, list(zip(rest[::2], rest[1::2], strict=True)))
         elif kind == "area":
@@ -262,29 +215,6 @@ def _row(model: str, group: Sequence[Reading], columns: Sequence[Column], sectio
     counts = {score.n for score in scores.values() if score}
     about = group[0].description.get("model", {})
     return Row(model, about, tuple(sorted(counts)), scores, {k: v for k, v in why.items() if v})
-
-
-def robust_at(group: Iterable[Reading], norm: str, eps: str) -> tuple[Score | None, list[Reading]]:
-    """Worst case over all attacks at one pinned budget, on the images that every task pinned there has seen.
-
-    Breaks found by other tasks of the same norm count too: more evidence can only lower the number.
-    """
-    known = [r for r in group if r.plain_adversary and r.norm == norm]
-    pinned = [r for r in known if eps in r.pinned]
-    if not pinned or not len(ids := common_ids(pinned)):
-        return None, []
-    return robust_accuracy(evidence(known, ids), eps), known
-
-
-def union_at(group: Iterable[Reading], budgets: Sequence[tuple[str, str]]) -> tuple[Score | None, list[Reading]]:
-    """Share of images right under every one of several pinned budgets, on those that all of their tasks have seen."""
-    known = [r for r in group if r.plain_adversary]
-    pinned = [[r for r in known if r.norm == norm and eps in r.pinned] for norm, eps in budgets]
-    if not all(pinned) or not len(ids := common_ids([r for part in pinned for r in part])):
-        return None, []
-    used = {norm: [r for r in known if r.norm == norm] for norm, _ in budgets}
-    robust = [evidence(used[norm], ids) > as_float(eps) for norm, eps in budgets]
-    return union_accuracy(robust), [r for part in used.values() for r in part]
 
 
 def _unions(readings: Sequence[Reading], rows: Sequence[Row]) -> list[TaskRow]:
@@ -373,39 +303,6 @@ def _details(reading: Reading) -> dict[str, Score]:
         scores["median breaking distance"] = median_breaking_distance(distance, unit="/255" if grey > 1 else "")
     flags = flag_names([reading])
     return {measure: score.with_flags(flags) for measure, score in scores.items()}
-
-
-def _notes(models: Mapping[str, Sequence[Reading]]) -> tuple[str, ...]:
-    notes = []
-    counts = {len(r.images) for group in models.values() for r in group}
-    if len(counts) > 1:
-        notes.append(
-            "Not every cell has the same number of images (a run may still be going on); "
-            "`aresbench compare` pairs two models on the images that both have."
-        )
-    if len(told := corruptions.modes(r for group in models.values() for r in group)) > 1:
-        notes.append(
-            f"Corruptions were measured in the modes {' and '.join(told)}: different protocols, and no number here is "
-            "a mean over two of them."
-        )
-    sizes = {size for group in models.values() for r in group if (size := corruptions.parameter_set(r))}
-    if len(sizes) > 1:
-        notes.append(
-            f"Corruptions take their doses from the size of a model's input; here those for {_sizes(sizes)} pixels."
-        )
-    attacks = {
-        tuple(sorted({a for r in group if r.plain_adversary for a in r.task.get("attacks", ())}))
-        for group in models.values()
-    }
-    if len(attacks) > 1:
-        notes.append(
-            "Not every model was attacked by the same attacks: the worst case over fewer attacks is a kinder one."
-        )
-    return tuple(notes)
-
-
-def _sizes(sizes: Iterable[int]) -> str:
-    return " and ".join(map(str, sorted(sizes)))
 
 
 def frame(cells: Iterable[Cell | Reading]) -> pd.DataFrame:

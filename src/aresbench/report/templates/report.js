@@ -23,6 +23,12 @@
       tooltip: { theme: "custom" },
     });
     drawn.set(id, { width, result });
+    // The picture itself is told as one; the menu beside it is not a part of it.
+    const picture = box.querySelector("svg.marks"), menu = box.querySelector("details > summary");
+    picture.setAttribute("role", "img");
+    picture.setAttribute("aria-label", box.getAttribute("aria-label") || picture.getAttribute("aria-label"));
+    box.removeAttribute("role");
+    if (menu) menu.setAttribute("aria-label", "Save the figure");
     box.style.minHeight = "0";
     if ((spec.params || []).some((p) => p.name === "pick")) result.view.addSignalListener("pick", (_, pick) => {
       // Small figures without a legend follow the one that stands above them.
