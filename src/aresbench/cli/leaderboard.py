@@ -30,8 +30,10 @@ def add(verbs: Any) -> None:
 def call(args: argparse.Namespace) -> int:
     """Build the site and say where its first page is."""
     cells = [cell for folder in args.stores for cell in open_store(folder).require_cells()]
+    from aresbench.models.zoo import entries
     from aresbench.report.leaderboard.site import build_leaderboard
 
     named = None if args.published is None else [n.strip() for n in args.published.split(",") if n.strip()]
-    print(build_leaderboard(cells, args.output, [] if named == ["none"] else named))
+    cards = {f"zoo:{name}": one.facts() for name, one in entries().items()}
+    print(build_leaderboard(cells, args.output, [] if named == ["none"] else named, cards))
     return 0

@@ -12,12 +12,13 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from aresbench.metrics import Curve, Score
 from aresbench.metrics.published import Published
 from aresbench.report import charts
-from aresbench.report.reading import NORM_NAMES, Reading
-from aresbench.report.summary import Column as Measured
+from aresbench.report.columns import Column as Measured
+from aresbench.report.reading import NORM_NAMES, Reading, budget_label, card_flags
 from aresbench.report.summary import Section, Summary
 
 MEASURED, PUBLISHED = "measured", "published"
@@ -43,6 +44,8 @@ class Column:
         hint: the protocol, in one line.
         role: what the figure speaks of: ``clean``, ``robust``, ``corruption``, ``natural`` …
         budget: the threat's budget, or empty.
+        group: figures of one group may stand in one plot: those of a source, and measured natural shifts with what was
+            measured on the data they are shifts of.
     """
 
     key: str
@@ -54,6 +57,7 @@ class Column:
     budget: str
     better: str
     unit: str
+    group: str
 
 
 @dataclass(frozen=True)
@@ -69,13 +73,20 @@ class Figure:
 
 @dataclass
 class Model:
-    """One row: who it is, where it comes from, and its figures by column."""
+    """One row: who it is, where it comes from, its figures by column, and what its card says against all of them."""
 
     key: str
     name: str
     facts: dict[str, str] = field(default_factory=dict)
     sources: dict[str, Mapping[str, str]] = field(default_factory=dict)
     figures: dict[str, Figure] = field(default_factory=dict)
+    warnings: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def flags(self) -> list[str]:
+        """Names of all reasons to doubt a number of it."""
+        own = {flag["name"] for flag in self.warnings if flag["level"] != "info"}
+        return sorted(own.union(*(figure.flags for figure in self.figures.values())))
 
     @property
     def page(self) -> str:
@@ -118,20 +129,27 @@ class Board:
     """Measured sections, each with the key of every model's row."""
 
 
-def boards(summary: Summary | None, tables: Sequence[Published]) -> list[Board]:
+def boards(
+    summary: Summary | None, tables: Sequence[Published], cards: Mapping[str, Mapping[str, Any]] | None = None
+) -> list[Board]:
     """All boards: those with measured results first, then those of published figures alone.
 
     Args:
         summary: what was measured, or nothing.
         tables: published tables to show beside it.
+        cards: model's name → card, for those that were not measured here.
     """
     found: dict[str, Board] = {}
     taken = {entry.key for table in tables for entry in table.entries}
-    for place, section in enumerate(summary.sections if summary else ()):
+    sections = sorted(summary.sections, key=lambda s: bool(s.about.get("parent"))) if summary else ()  # parents first
+    for place, section in enumerate(sections):
         _add_section(_board(found, section.dataset, section.title), section, place, taken)
     for table in tables:
         _add_table(found, table)
     for board in found.values():
+        for key, card in (cards or {}).items():
+            if (model := board.models.get(key)) and MEASURED not in model.sources:
+                _add_card(model, card)
         used = {key for model in board.models.values() for key in model.figures}
         board.columns = {key: column for key, column in board.columns.items() if key in used}
         sizes = Counter(source for model in board.models.values() for source in model.sources)
@@ -160,16 +178,16 @@ def _add_section(board: Board, section: Section, place: int, taken: set[str]) ->
         better, unit = (units[0].better, units[0].unit) if units else ("higher", "%")
         role, budget = _role(column, section)
         key = prefix + column.key
+        main = next((s.title for s, _ in board.sections if s.dataset == board.name), source)
+        group = main if role == "natural" else source
         board.columns[key] = Column(
-            key, column.label, MEASURED, source, f"{section.title}: {column.hint}", role, budget, better, unit
+            key, column.label, MEASURED, source, f"{section.title}: {column.hint}", role, budget, better, unit, group
         )
     keys = {}
     for row in section.rows:
         key = keys[row.model] = _key(row.model, section.models[row.model], taken)
         model = board.models.setdefault(key, Model(key, row.model))
-        model.facts |= {k: str(v) for k, v in row.about.items() if isinstance(v, str | int | float) and v != ""}
-        if family := model.facts.get("family"):  # "Wide ResNet" of a card is "wide_resnet" of a table
-            model.facts["family"] = re.sub(r"[ -]+", "_", family.lower())
+        _add_card(model, {**row.about, **_weights(section.models[row.model][0])})
         if size := input_size(section.models[row.model][0]):
             model.facts["size"] = str(size)
         model.sources.setdefault(MEASURED, {})
@@ -178,6 +196,33 @@ def _add_section(board: Board, section: Section, place: int, taken: set[str]) ->
                 model.figures[prefix + name] = _figure(score)
     board.sections.append((section, keys))
     board.tracks += _tracks(section, keys)
+
+
+def _add_card(model: Model, card: Mapping[str, Any]) -> None:
+    """A model's own card goes before what tables say of it."""
+    told = {name: text for name, value in card.items() if name != "name" and (text := _told(value))}
+    model.facts = {**model.facts, **told}
+    if family := model.facts.get("family"):  # "Wide ResNet" of a card is "wide_resnet" of a table
+        model.facts["family"] = re.sub(r"[ -]+", "_", family.lower())
+    model.warnings = tuple(card_flags(card))
+
+
+def _told(value: Any) -> str:
+    """A fact of a card as one line; empty where there is nothing to tell."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        colon = ":" if any(isinstance(inner, Mapping) for inner in value.values()) else ""
+        return "; ".join(f"{name}{colon} {text}" for name, inner in value.items() if (text := _told(inner)))
+    if isinstance(value, list | tuple):
+        return ", ".join(filter(None, map(_told, value)))
+    return "" if value is None else str(value)
+
+
+def _weights(reading: Reading) -> dict[str, Any]:
+    """Which weights were measured, and how pictures were prepared for them."""
+    prepared = reading.description["identity"]["protocol"].get("preprocessing")
+    return {"fingerprint": reading.fingerprint, "preprocessing": prepared}
 
 
 def _figure(score: Score) -> Figure:
@@ -201,8 +246,11 @@ def input_size(reading: Reading) -> int:
 def _role(column: Measured, section: Section) -> tuple[str, str]:
     kind = column.key.split(" ")[0]
     if kind == "clean":
-        return ("natural" if section.about.get("parent") else "clean"), ""
-    if kind in ("robust", "union"):
+        relabelled = section.dataset.startswith("imagenet-real")  # the parent's own images
+        return "relabelled" if relabelled else "natural" if section.about.get("parent") else "clean", ""
+    if kind in ("robust", "autoattack"):
+        return "robust", budget_label(*column.key.split(" ")[1:])
+    if kind == "union":
         return "robust", column.label
     return ("area" if kind == "area" else "corruption"), ""
 
@@ -234,18 +282,20 @@ def _add_table(found: dict[str, Board], table: Published) -> None:
         model = board.models.setdefault(entry.key, Model(entry.key, _shown(entry.key, entry.facts["name"])))
         model.sources[table.name] = entry.facts
         for fact, value in entry.facts.items():
-            if value and fact not in ("key", "board", "name", "note", "link"):
+            if value and fact not in ("key", "board", "name", "note", "link", "flags"):
                 model.facts.setdefault(fact, value)
+        doubts = tuple(entry.facts["flags"].split())
         for name, percent in entry.figures.items():
             measure = table.measures[name]
             key = f"{table.name}:{name}"
             if key not in board.columns:
                 board.columns[key] = Column(
                     key, measure.label, PUBLISHED, table.title, f"{measure.protocol}. Published by {table.title}, "
-                    f"{table.date}, {table.licence}", measure.role, measure.budget, measure.better, "%",
+                    f"{table.date}, {table.licence}", measure.role, measure.budget, measure.better, "%", table.title,
                 )  # fmt: skip
             n = measure.n.get(board.name, 0)
-            model.figures[key] = Figure(*measure.score(percent, board.name), n)
+            about = doubts if name.startswith("autoattack ") else ()
+            model.figures[key] = Figure(*measure.score(percent, board.name), n, about)
     for board in found.values():  # as the source orders its figures, not as its rows happen to have them
         order = {f"{table.name}:{name}": i for i, name in enumerate(table.measures)}
         board.columns = dict(sorted(board.columns.items(), key=lambda item: order.get(item[0], -1)))

@@ -51,7 +51,7 @@ def findings(board: Board) -> list[Finding]:
 def _sources(board: Board) -> dict[str, list[Column]]:
     found: dict[str, list[Column]] = {}
     for column in board.columns.values():
-        found.setdefault(f"{column.source} ({column.kind})", []).append(column)
+        found.setdefault(f"{column.group} ({column.kind})", []).append(column)
     return found
 
 
@@ -97,7 +97,7 @@ def _noise(board: Board, columns: Sequence[Column]) -> tuple[str, dict[str, floa
         return (f"“{column.label}”" if column else ""), values
     found: dict[str, float] = {}
     for section, keys in board.sections:
-        if section.title == columns[0].source:
+        if section.title == columns[0].group:
             for heat in section.heat:
                 means = [row.mean.value for row in heat.rows if row.corruption in NOISES and row.mean is not None]
                 if means and heat.model in keys:

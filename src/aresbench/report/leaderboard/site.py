@@ -3,35 +3,40 @@
 from __future__ import annotations
 
 import datetime
-import math
-from collections.abc import Iterable, Sequence
-from functools import cache
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from aresbench.core.errors import StoreError
 from aresbench.metrics.published import Published, names, published
-from aresbench.report.html import chart_library, json_text, script, template, version
+from aresbench.report.html import chart_library, json_text, script, version
 from aresbench.report.leaderboard import plots
-from aresbench.report.leaderboard.boards import MEASURED, Board, Column, Figure, Model, Track, boards
+from aresbench.report.leaderboard.boards import MEASURED, Board, Column, Figure, Model, boards
 from aresbench.report.leaderboard.findings import findings
+from aresbench.report.leaderboard.model_page import file_text, model_page, numbers, page_template, track_view
 from aresbench.report.summary import summarise
 from aresbench.store import Cell
 
-TEMPLATES = "aresbench.report.leaderboard"
+COLUMN_FACTS = ("key", "label", "kind", "source", "hint", "role", "budget", "better", "group")  # that the page reads
 
 
-def build_leaderboard(cells: Iterable[Cell], folder: str | Path, sources: Sequence[str] | None = None) -> Path:
+def build_leaderboard(
+    cells: Iterable[Cell],
+    folder: str | Path,
+    sources: Sequence[str] | None = None,
+    cards: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Path:
     """Write a leaderboard that needs no server and no network.
 
     Args:
         cells: measured results, of any number of stores; may be empty.
         folder: where to write; made if it is not there, files of an earlier site are replaced.
         sources: published tables to show beside them, e.g. ``["robustbench", "timm"]``; default: all.
+        cards: name → card of models that others published figures of, e.g. the zoo's.
 
     Returns:
         the index page.
@@ -46,7 +51,7 @@ def build_leaderboard(cells: Iterable[Cell], folder: str | Path, sources: Sequen
         raise StoreError(
             "there is nothing to rank", "name a store with results, or published tables: --published robustbench,timm"
         )
-    found = boards(summarise(measured) if measured else None, tables)
+    found = boards(summarise(measured) if measured else None, tables, cards)
     target = Path(folder).expanduser()
     try:
         (target / "models").mkdir(parents=True, exist_ok=True)
@@ -61,8 +66,9 @@ def build_leaderboard(cells: Iterable[Cell], folder: str | Path, sources: Sequen
 
 def files(found: Sequence[Board], tables: Sequence[Published]) -> Iterable[tuple[str, str]]:
     """Every file of the site: its name and its text."""
-    yield "style.css", _shared("report.css") + _text("leaderboard.css")
+    yield "style.css", _shared("report.css") + file_text("leaderboard.css")
     yield "charts.js", str(script(chart_library()))
+    yield "tables.js", file_text("tables.js")
     stamp = {"version": version(), "date": datetime.date.today().isoformat()}
     shown = [(board, findings(board)) for board in found]
     specs = {"scatter": plots.scatter(), "overlay": plots.overlay()}
@@ -74,33 +80,21 @@ def files(found: Sequence[Board], tables: Sequence[Published]) -> Iterable[tuple
     }
     yield (
         "index.html",
-        _template("index.html.j2").render(
+        page_template("index.html.j2").render(
             boards=json_text([_index(board) for board in found]),
             specs=json_text(specs),
             shown=shown,
             tables=tables,
-            js=Markup(_text("leaderboard.js")),
+            js=Markup(file_text("leaderboard.js")),
             **stamp,
         ),
     )
-    page = _template("model.html.j2")
     pages: dict[str, list[tuple[Board, Model]]] = {}
     for board in found:
         for key, model in board.models.items():
             pages.setdefault(key, []).append((board, model))
-    about = {table.name: table for table in tables}
     for entries in pages.values():
-        tracks = [_track(t, [m.key]) for board, m in entries for t in board.tracks if m.key in t.curves]
-        text = page.render(
-            name=entries[0][1].name,
-            card={k: v for _, model in entries for k, v in model.facts.items()},
-            parts=[_part(board, model) for board, model in entries],
-            sources={s: (about[s], facts) for _, m in entries for s, facts in m.sources.items() if s != MEASURED},
-            tracks=tracks,
-            specs=json_text({"overlay": plots.overlay(), "tracks": tracks}) if tracks else "",
-            **stamp,
-        )
-        yield f"models/{entries[0][1].page}", text
+        yield f"models/{entries[0][1].page}", model_page(entries, tables, stamp)
 
 
 def _index(board: Board) -> dict[str, Any]:
@@ -110,7 +104,7 @@ def _index(board: Board) -> dict[str, Any]:
         "name": board.name,
         "title": board.title,
         "columns": [
-            {name: getattr(c, name) for name in ("key", "label", "kind", "source", "hint", "role", "budget", "better")}
+            {name: getattr(c, name) for name in COLUMN_FACTS}
             for c in columns
         ],
         "sort": _first_sort(board, columns),
@@ -119,12 +113,12 @@ def _index(board: Board) -> dict[str, Any]:
                 "key": m.key, "name": m.name, "page": f"models/{m.page}", "family": m.facts.get("family", ""),
                 "paradigm": m.facts.get("paradigm", ""), "data": m.facts.get("data", ""),
                 "parameters": _whole(m.facts.get("parameters", "")), "size": m.facts.get("size", ""),
-                "flags": sorted({flag for f in m.figures.values() for flag in f.flags}),
+                "flags": m.flags,
                 "figures": {i: _numbers(c, m.figures[c.key]) for i, c in enumerate(columns) if c.key in m.figures},
             }
             for m in board.models.values()
         ],
-        "tracks": [_track(t, board.models) for t in board.tracks],
+        "tracks": [track_view(t, board.models) for t in board.tracks],
     }  # fmt: skip
 
 
@@ -132,8 +126,14 @@ def _first_sort(board: Board, columns: Sequence[Column]) -> str:
     """The column that a fresh page ranks by: a measured robust one, else any measured one, else the fullest."""
     measured = [c for c in columns if c.kind == MEASURED]
     wanted = [c for c in measured if c.role == "robust"] or measured or columns
-    fullest = max(wanted, key=lambda c: sum(c.key in m.figures for m in board.models.values()), default=None)
+    filled = Counter(key for m in board.models.values() for key in m.figures)
+    fullest = max(wanted, key=lambda c: (filled[c.key], "robust" in c.key), default=None)  # before AutoAttack alone
     return fullest.key if fullest else ""
+
+
+def _numbers(column: Column, figure: Figure) -> list[Any]:
+    """[value, low, high, n], and the reasons to doubt it where there are some."""
+    return numbers(column, figure) + ([list(figure.flags)] if figure.flags else [])
 
 
 def _whole(text: str) -> int | None:
@@ -143,54 +143,5 @@ def _whole(text: str) -> int | None:
         return None
 
 
-def _numbers(column: Column, figure: Figure) -> list[Any]:
-    """[value, low, high, n] as shown."""
-    scale = 100 if column.unit == "%" else 1
-    ends = [round(scale * v, 3) if math.isfinite(v) else None for v in (figure.value, figure.low, figure.high)]
-    return [*ends, figure.n]
-
-
-def _track(track: Track, keys: Iterable[str]) -> dict[str, Any]:
-    points = {
-        key: [[at, place, *(round(100 * end, 2) for end in ends)] for at, place, *ends in track.curves[key]]
-        for key in keys
-        if key in track.curves
-    }
-    ticks = [[place, text] for place, text in sorted(track.ticks.items())]
-    return {"title": track.title, "axis": track.axis, "ticks": ticks, "points": points}
-
-
-def _part(board: Board, model: Model) -> dict[str, Any]:
-    """A model's numbers on one board, and what was measured of it in full."""
-    rows = []
-    for key, column in board.columns.items():
-        if key in model.figures:
-            f = model.figures[key]
-            value, low, high, n = _numbers(column, f)
-            rows.append({"column": column, "value": value, "low": low, "high": high, "n": n, "flags": f.flags})
-    sections = []
-    for section, keys in board.sections:
-        label = next((label for label, key in keys.items() if key == model.key), None)
-        if label is not None:
-            tasks = [
-                (task.name, measure, scores[label])
-                for task in section.tasks
-                for measure, scores in task.scores.items()
-                if label in scores
-            ]
-            flags = [flag for flag in section.flags if label in flag.models]
-            sections.append({"title": section.title, "tasks": tasks, "flags": flags, "about": section.models[label]})
-    return {"title": board.title, "rows": rows, "sections": sections}
-
-
-def _text(name: str) -> str:
-    return (resources.files(TEMPLATES) / "templates" / name).read_text("utf-8")
-
-
 def _shared(name: str) -> str:
     return (resources.files("aresbench.report") / "templates" / name).read_text("utf-8")
-
-
-@cache
-def _template(name: str) -> jinja2.Template:
-    return template(_text(name))
