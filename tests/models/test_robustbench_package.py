@@ -14,6 +14,7 @@ import torch
 
 from aresbench.core.errors import ModelError, UnknownName
 from aresbench.core.preprocessing import Preprocessing
+from aresbench.data import cifar, cifar100
 from aresbench.metrics.published import published
 from aresbench.models.load import load_model
 from aresbench.models.robustbench import entries, entry
@@ -116,3 +117,12 @@ def test_every_family_is_built_without_fetching(family: str) -> None:
     with torch.device("meta"):
         module = package().build(name)
     assert any(p.shape[0] == OUTPUTS[entry(name).dataset] for p in module.parameters())
+
+
+def test_classes_are_called_as_the_data_call_them() -> None:
+    for name, names in (
+        ("cifar10/linf/Wong2020Fast", cifar.CLASSES),
+        ("cifar100/linf/Rice2020Overfitting", cifar100.CLASSES),
+    ):
+        classes = load_model(f"robustbench:{name}?pretrained=false").classes
+        assert classes is not None and classes.names == names

@@ -91,15 +91,14 @@ class RobustBenchSource(KnownSource):
         ).eval()
 
 
-def _classes(one: Entry) -> Classes | int:
-    """What the outputs mean; CIFAR-100's are in the order of its batch files."""
+def _classes(one: Entry) -> Classes:
+    """What the outputs mean."""
     from aresbench.core.classes import Classes
-    from aresbench.models.labels import imagenet_classes
-    from aresbench.models.sources.zoo import CIFAR10
+    from aresbench.models.labels import CIFAR10, CIFAR100, imagenet_classes
 
     if one.dataset == "imagenet":
         return imagenet_classes()
-    return Classes(CIFAR10) if one.dataset == "cifar10" else 100
+    return Classes(CIFAR10 if one.dataset == "cifar10" else CIFAR100)
 
 
 def _published(one: Entry) -> dict[str, Any]:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from aresbench.core.classes import Classes
     from aresbench.models.classifier import Classifier
 
-CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 # Facts that a classifier keeps elsewhere, and those that random weights do not have.
 _TOLD_OTHERWISE = {"mean", "std", "published", "preprocessing"}
 _OF_WEIGHTS = {"paradigm", "data", "weights", "mirrors", "sha256", "own_preprocessing", "licence", "verified"}
@@ -114,7 +113,7 @@ def _weighted(one: Entry, options: Mapping[str, Any]) -> nn.Module:
 def _classes(one: Entry) -> Classes:
     """What the outputs mean."""
     from aresbench.core.classes import Classes
-    from aresbench.models.labels import imagenet_classes
+    from aresbench.models.labels import CIFAR10, imagenet_classes
 
     return imagenet_classes() if one.dataset == "imagenet" else Classes(CIFAR10)
 
