@@ -64,11 +64,14 @@ def _lock(folder: Path) -> int:
 def claim(recipe: Recipe, folder: Path) -> None:
     """Write the recipe into the folder, or see that it is the one that is there.
 
+    A recipe without any checkpoint or weights beside it is no training: it may have been refused, and mended since.
+
     Raises:
         StoreError: another training lies there; the first settings that differ are named.
     """
     path = folder / RECIPE
-    if path.is_file():
+    begun = any(folder.glob("checkpoints/step-*")) or any(folder.glob("*.safetensors"))
+    if begun and path.is_file():
         other = read_recipe(tomllib.loads(path.read_text("utf-8")), str(path))
         if other.hash != recipe.hash:
             raise StoreError(

@@ -12,6 +12,7 @@ once; ``aresbench doctor RECIPE`` says whether reading is what a training waits 
 from __future__ import annotations
 
 import random
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -97,11 +98,18 @@ def batches(data: Dataset, recipe: Recipe, world: World, first: int) -> Iterator
         num_workers=workers,
         prefetch_factor=recipe.machine.prefetch if workers else None,
         pin_memory=world.device.type == "cuda",
+        worker_init_fn=_undisturbed,
     )
     for batch in made:
         if isinstance(batch, DataError):
             raise batch
         yield batch
+
+
+def _undisturbed(worker: int) -> None:
+    """Readers outlive the signals that ask a training to stop: it still has an update to end, and ends them itself."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class Variation:

@@ -66,7 +66,8 @@ class Keeper:
             candidates["averaged"] = learner.average.module
         merits = ("robust", "clean") if learner.method.robust else ("clean", "robust")
         lines = []
-        for name, classifier in candidates.items():
+        for name, spread in candidates.items():
+            classifier = learner.spread.whole(spread)
             found = watched.measure(classifier, recipe.watch.attack, recipe.threat.budgets[0])
             line = {
                 "weights": name,
@@ -86,7 +87,7 @@ class Keeper:
 
     def finish(self, journal: Journal) -> Trained:
         """Write the last weights and the card."""
-        self._write(LAST, self.learner.classifier)
+        self._write(LAST, self.learner.spread.whole(self.learner.classifier))
         card = make_card(self.learner, self.best, journal.seconds, journal.gradients)
         text = json.dumps(card, indent=2, ensure_ascii=False)
         self.learner.world.once(lambda: write_atomic(self.folder / CARD, text.encode()))

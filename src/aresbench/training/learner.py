@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from aresbench.attacks.base import Attack
 from aresbench.attacks.load import make_attack
 from aresbench.core.classes import Classes
-from aresbench.core.errors import ModelError, SpecError
+from aresbench.core.errors import SpecError
 from aresbench.models.classifier import Classifier
 from aresbench.models.trainable import build
 from aresbench.training.methods.base import Method
 from aresbench.training.methods.load import fitting_method
 from aresbench.training.perturbation import AWP, make_perturbation
 from aresbench.training.recipe import Recipe, plain
+from aresbench.training.spread import InParts, OnEach, Spread, local, refuse_in_parts
 from aresbench.training.world import World
 
 
@@ -29,8 +27,8 @@ class Learner:
     """What is trained, and what moves it.
 
     Args:
-        classifier: [0,1] images → logits, the unwrapped model: attacks and measurements see this one.
-        model: the same in the wrapping that brings the gradients of all processes together.
+        classifier: [0,1] images → logits, without any wrapping.
+        spread: how it lies on the processes.
         optimizer: of timm.
         schedule: of timm: sets the learning rate from the number of updates.
         average: moving average of the weights, or None.
@@ -44,7 +42,7 @@ class Learner:
     recipe: Recipe
     world: World
     classifier: Classifier
-    model: nn.Module
+    spread: Spread
     optimizer: torch.optim.Optimizer
     schedule: Any
     average: Any
@@ -89,13 +87,6 @@ class Learner:
             return self.attack
         return replace(self.attack, rel_step=self.attack.rel_step * share)  # type: ignore[call-arg, attr-defined]
 
-    @contextmanager
-    def together(self, last: bool) -> Iterator[None]:
-        """Let processes exchange gradients only in the last part of an accumulated update."""
-        quiet = isinstance(self.model, DistributedDataParallel) and not last
-        with self.model.no_sync() if quiet else nullcontext():  # type: ignore[operator]
-            yield
-
     def move(self) -> None:
         """Move the weights by the gradients that are there."""
         if self.recipe.optimizer.clip:
@@ -116,23 +107,27 @@ class Learner:
         """Everything the next update depends on; on every process (they tell one another their buffers)."""
         return {
             "step": self.step,
-            "model": self.classifier.state_dict(),
+            "model": self.spread.tensors(self.classifier),
             "buffers": [part.cpu() for part in self.world.gather(_flat(self._buffers()))],
-            "optimizer": self.optimizer.state_dict(),
-            "average": None if self.average is None else self.average.module.state_dict(),
+            "optimizer": self.spread.optimizer_state(self.optimizer),
+            "average": None if self.average is None else self.spread.tensors(self.average.module),
             "carried": None if self.carried is None else torch.cat([c.cpu() for c in self.world.gather(self.carried)]),
             "notes": list(self.notes),
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from a state. Of another number of processes, batch statistics become their mean."""
-        self.classifier.load_state_dict(state["model"])
+        """Go on from a state. Of another number of processes, batch statistics become their mean.
+
+        Raises:
+            ModelError: it belongs to a model of other tensors.
+        """
+        self.spread.fill(self.classifier, state["model"])
+        self.spread.fill_optimizer(self.optimizer, state["optimizer"])
+        if self.average is not None:
+            self.spread.fill(self.average.module, state["average"])
         parts = state["buffers"]
         own = parts[self.world.rank] if len(parts) == self.world.size else torch.stack(parts).mean(0)
         _unflat(own, self._buffers())
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.average is not None:
-            self.average.module.load_state_dict(state["average"])
         carried = state["carried"]
         self.carried = (
             None if carried is None else carried.chunk(self.world.size)[self.world.rank].to(self.world.device)
@@ -148,8 +143,7 @@ class Learner:
     def sound(self) -> bool:
         """Are all weights numbers, those of the average too?"""
         modules = [self.classifier] if self.average is None else [self.classifier, self.average.module]
-        tensors = [p.detach() for module in modules for p in module.parameters()]
-        tensors += self._buffers()
+        tensors = [local(p.detach()) for module in modules for p in module.parameters()] + self._buffers()
         sums = torch.stack([tensor.sum(dtype=torch.float64) for tensor in tensors])
         return not self.world.any(not bool(sums.isfinite().all()))[0]
 
@@ -170,20 +164,6 @@ def _unflat(flat: Tensor, tensors: list[Tensor]) -> None:
             tensor.copy_(part.view_as(tensor))
 
 
-def _fill(module: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Copy a checkpoint's tensors into a module, which must have the very same ones."""
-    own = {name: tuple(value.shape) for name, value in module.state_dict().items()}
-    saved = {name: tuple(value.shape) for name, value in tensors.items()}
-    for name in {**own, **saved}:
-        if own.get(name) != saved.get(name):
-            raise ModelError(
-                f"the checkpoint is of another model: {name} is {saved.get(name, 'not there')} in it and "
-                f"{own.get(name, 'not there')} here",
-                "begin anew in another folder with --out, or install the versions it was made with",
-            )
-    module.load_state_dict(tensors)
-
-
 def make_learner(recipe: Recipe, classes: Classes, images: int, world: World) -> Learner:
     """Model, optimiser and the rest, as the recipe says, before the first update.
 
@@ -199,12 +179,32 @@ def make_learner(recipe: Recipe, classes: Classes, images: int, world: World) ->
     method, attack = fitting_method(recipe), training_attack(recipe)
     torch.manual_seed(recipe.seed)
     classifier = build(classes, **plain(recipe.model)).to(world.device)
-    if recipe.engine.channels_last:
+    in_parts = recipe.engine.parallel == "fsdp"
+    if recipe.engine.channels_last and not in_parts:  # parts are cut from contiguous weights
         classifier.to(memory_format=torch.channels_last)
     if recipe.engine.sync_batch_norm and world.size > 1:
         classifier.module = nn.SyncBatchNorm.convert_sync_batchnorm(classifier.module)
+    layers = len(list(classifier.modules()))
     classifier.module = method.prepare(classifier.module)
     classifier.train()
+    perturbation, compiled = make_perturbation(recipe.perturb), recipe.machine.compile
+    average = None
+    if recipe.average.decay:
+        average = ModelEmaV3(
+            classifier, decay=recipe.average.decay, use_warmup=recipe.average.warmup, foreach=not in_parts
+        )
+    spread: Spread
+    if in_parts:
+        as_built = layers == len(list(classifier.modules()))
+        refuse_in_parts(world, compiled, perturbation is not None, method.compiles and as_built)
+        spread = InParts(classifier, None if average is None else average.module, world)
+    else:
+        if compiled and not method.compiles:
+            raise SpecError(
+                f"machine.compile: {recipe.method} derives gradients once more, which torch cannot compile",
+                "set machine.compile = false",
+            )
+        spread = OnEach(classifier, world, compiled)
     o = recipe.optimizer
     own: dict[str, Any] = {"betas": o.betas, "eps": o.eps}
     optimizer = create_optimizer_v2(
@@ -216,19 +216,18 @@ def make_learner(recipe: Recipe, classes: Classes, images: int, world: World) ->
         layer_decay=o.layer_decay or None,
         **{key: value for key, value in own.items() if value},
     )
-    average = ModelEmaV3(classifier, decay=recipe.average.decay, use_warmup=recipe.average.warmup)
     learner = Learner(
         recipe=recipe,
         world=world,
         classifier=classifier,
-        model=_wrapped(classifier, world),
+        spread=spread,
         optimizer=optimizer,
         schedule=_schedule(recipe, optimizer, per_epoch),
-        average=average if recipe.average.decay else None,
+        average=average,
         method=method,
         attack=attack,
         per_epoch=per_epoch,
-        perturbation=make_perturbation(recipe.perturb),
+        perturbation=perturbation,
     )
     learner.schedule.step_update(0)
     return learner
@@ -273,15 +272,6 @@ def training_attack(recipe: Recipe) -> Attack:
             f"threat.step_warmup: {recipe.threat.attack} has no step length that could grow", "leave it at 0"
         )
     return attack
-
-
-def _wrapped(classifier: Classifier, world: World) -> nn.Module:
-    if world.size == 1:
-        return classifier
-    # Running statistics stay each process's own (they are brought together before measurements): sending them
-    # at every forward pass would overwrite in place what a second one needs.
-    devices = [world.device] if world.device.type == "cuda" else None
-    return DistributedDataParallel(classifier, device_ids=devices, broadcast_buffers=False)
 
 
 def _schedule(recipe: Recipe, optimizer: torch.optim.Optimizer, per_epoch: int) -> Any:

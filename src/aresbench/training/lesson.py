@@ -75,14 +75,15 @@ class ClassroomLesson:
     @contextmanager
     def _standing_still(self) -> Iterator[None]:
         """The classifier as attacks see it."""
-        classifier = self.learner.classifier
-        with auxiliary(classifier), standing_still(classifier, self.learner.recipe.threat.batch_norm):
+        classifier, spread = self.learner.classifier, self.learner.spread
+        still = standing_still(classifier, self.learner.recipe.threat.batch_norm)
+        with auxiliary(classifier), still, spread.gathered():
             yield
 
     def forward(self, x: Tensor) -> Tensor:
         self.gradients += len(x)
         with self._passes(self.learner.recipe.engine.precision):
-            logits: Tensor = self.learner.model(x)
+            logits: Tensor = self.learner.spread.model(x)
         return logits.float()
 
     def answer(self, x: Tensor) -> Tensor:
@@ -91,7 +92,7 @@ class ClassroomLesson:
 
     def _searched(self, x: Tensor) -> Tensor:
         with self._passes(self.learner.recipe.threat.precision):
-            logits: Tensor = self.learner.classifier(x)
+            logits: Tensor = self.learner.spread.seen(x)
         return logits.float()
 
     def attack(
@@ -144,14 +145,14 @@ class ClassroomLesson:
 
     def _descend(self, objective: Callable[[], Tensor], last: bool) -> None:
         """Add the objective's gradients to those of the weights; processes exchange them in the last part."""
-        with self.learner.together(last):
+        with self.learner.spread.exchanging(last):
             loss = objective().mean()
             (loss / self.parts).backward()
         self.losses.append(loss.detach())
 
     def _slopes(self, objective: Callable[[], Tensor], weights: Sequence[Tensor]) -> Sequence[Tensor]:
         """The objective's gradients, the mean over all processes; those of the weights are left alone."""
-        with self.learner.together(False):
+        with self.learner.spread.exchanging(False):
             found = torch.autograd.grad(objective().mean(), weights, allow_unused=True, materialize_grads=True)
         world = self.learner.world
         if world.size == 1:

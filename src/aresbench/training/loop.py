@@ -219,14 +219,19 @@ def _last_good(folder: Path) -> str:
 
 @contextmanager
 def _asked_to_stop() -> Iterator[list[int]]:
-    """Collects SIGTERM and SIGUSR1 (Slurm sends them before it takes the machine back) instead of dying of them."""
+    """Collects Ctrl-C, SIGTERM and SIGUSR1 (Slurm sends these before it takes the machine back) and lets nobody die.
+
+    Who presses Ctrl-C twice does not want to wait.
+    """
     asked: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and number in asked:
+            raise KeyboardInterrupt
         asked.append(number)
 
     try:
-        before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGUSR1)}
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     except ValueError:  # not the main thread: signals are somebody else's
         before = {}
     try:

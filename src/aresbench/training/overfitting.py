@@ -71,7 +71,8 @@ class Guard:
         learner, gap = self.learner, self.learner.recipe.watch.gap
         whole, grown = learner.recipe.threat.parsed[which], learner.grown(learner.recipe.threat.budget_warmup)
         budget = Budget(whole.norm, whole.eps * Fraction(grown).limit_denominator(10**6))
-        fgsm, pgd = (watched.measure(learner.classifier, a, str(budget), IMAGES).robust for a in (SINGLE, MULTIPLE))
+        model = learner.spread.whole(learner.classifier)
+        fgsm, pgd = (watched.measure(model, a, str(budget), IMAGES).robust for a in (SINGLE, MULTIPLE))
         best = self.best[which]
         # While a budget grows accuracy falls with it, and half of next to nothing is chance.
         halved = best >= gap and pgd < best / 2
