@@ -25,6 +25,7 @@ from aresbench.store import Cell
 BOUND_TO_THE_MODEL = frozenset({"preprocessing", "hash", "parameter_set", "parameters"})
 
 KINDS = ("clean", "corruption", "filter", "adversary")
+CONTAMINATED = "contaminated"  # the flag of a corruption that the model's training came close to
 UNVERIFIED = "unverified"  # the flag of a model whose card says that its weights were never checked
 NORM_NAMES = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}
 
@@ -180,7 +181,8 @@ class Reading:
     @cached_property
     def flags(self) -> list[dict[str, Any]]:
         """Reasons to doubt this cell: what was found, and what the model's card says against itself."""
-        return [*self.cell.flags(), *card_flags(self.description.get("model") or {})]
+        card = self.description.get("model") or {}
+        return [*self.cell.flags(), *card_flags(card), *seen_flags(card, str(self.task.get("corruption") or ""))]
 
     @cached_property
     def probes(self) -> dict[str, int]:
@@ -208,6 +210,17 @@ def card_flags(card: Mapping[str, Any]) -> list[dict[str, Any]]:
         remedy = "Compare its clean accuracy with the published one before believing any other number."
         return [_card_flag(UNVERIFIED, "warning", f"{message} {told}".strip(), remedy)]
     return [_card_flag("note", "info", told, "")] if told else []
+
+
+def seen_flags(card: Mapping[str, Any], corruption: str) -> list[dict[str, Any]]:
+    """That the training has seen something close to a corruption (or to one of several in a chain), as flags."""
+    seen: Mapping[str, str] = card.get("contaminated") or {}
+    reasons = [f"{name}: {seen[name]}" for name in corruption.split(" + ") if name in seen]
+    if not reasons:
+        return []
+    message = f"The training has seen something close to this corruption ({'; '.join(reasons)})."
+    remedy = "Do not compare it here with models whose augmentation keeps away from the test's corruptions."
+    return [_card_flag(CONTAMINATED, "warning", message, remedy)]
 
 
 def _sentence(text: str) -> str:
