@@ -122,6 +122,7 @@ def _train(recipe: Recipe, folder: Path, world: World, tell: Callable[[str], Non
                     journal.measured(keeper.judge(watched))
             good = False
             if guard.due():
+                _check(journal.flush(), learner, folder, weights=True)
                 verdict = guard.look(watched)
                 journal.guarded(verdict)
                 if verdict.collapsed and not guard.act(restore):
