@@ -9,7 +9,7 @@ import pytest
 # under --import-mode=importlib the tests' folder is on no path of its own
 sys.path.insert(0, str(Path(__file__).parent))
 
-pytest_plugins = ["plugins.browser", "plugins.skips"]
+pytest_plugins = ["plugins.browser", "plugins.forked", "plugins.skips"]
 
 
 @pytest.fixture(scope="session", autouse=True)
