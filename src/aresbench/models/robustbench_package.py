@@ -203,7 +203,9 @@ def _stand_in(name: str) -> ModuleType | None:
             raise AttributeError(attribute)
 
         def refuse(*args: object, **settings: object) -> None:
-            raise ModelError(f"this model of robustbench needs {name}, which {reason}", f"pip install {name}")
+            raise ModelError(
+                f"this model of robustbench needs {name}, which {reason}", f"pip install {' '.join(STAND_INS)}"
+            )
 
         return refuse
 
