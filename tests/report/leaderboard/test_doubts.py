@@ -55,6 +55,17 @@ def test_an_unverified_model_is_flagged_at_its_name_and_at_every_number(doubtful
     assert all(f["flags"] == ["unverified"] for f in doubted["figures"]) and doubted["flags"] == ["unverified"]
 
 
+def test_a_doubted_point_is_flagged_in_every_figure(doubtful_site, board, browser):
+    for finding in findings(board):
+        for _, _, spec in finding.figures:
+            assert {p["model"]: p["flags"] for p in spec["datasets"]["points"]}["zoo:resnet152_fd"] == "unverified"
+            assert any(layer["mark"]["type"] == "text" for layer in spec["layer"])
+    browser.open(doubtful_site)
+    browser.until(lambda: browser.script("return document.documentElement.dataset.ready") == "yes")
+    points = browser.script("return tables.rows('scatter')")
+    assert {p["model"]: p["flags"] for p in points} == {"zoo:resnet152_fd": "unverified", "samples:digits-robust": ""}
+
+
 def test_its_page_says_why_and_so_does_one_of_published_numbers_alone(doubtful_site):
     text = page(doubtful_site, "zoo-resnet152-fd").read_text("utf-8")
     assert "<strong>⚑ unverified.</strong>" in text and "Never run with the authors&#39; weights." in text
@@ -122,6 +133,7 @@ def test_measured_shifts_stand_with_what_was_measured_on_their_parent(derived_st
     natural = [c for c in board.columns.values() if c.role == "natural"]
     assert len(natural) == 4 and {c.group for c in natural} == {main}
     assert {c.source for c in natural} != {main}  # a heading of its own for each
+    assert all(p["flags"] == "" for _, _, spec in findings(board)[0].figures for p in spec["datasets"]["points"])
     figures = findings(board)[2].figures
     assert [title for title, _, _ in figures] == [f"{main} (measured)"]
     assert len(figures[0][2]["datasets"]["points"]) == 3

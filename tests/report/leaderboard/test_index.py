@@ -298,7 +298,7 @@ def test_curves_of_the_selected_models_lie_over_each_other(page):
     browser = page("board=digits&picked=" + json.dumps(["samples:digits-plain"]))
     browser.script("document.getElementById('overlay').scrollIntoView()")
     browser.until(lambda: browser.all("#overlay svg"))
-    assert [e.text for e in browser.all("#overlay .role-legend-label text")] == ["samples:digits-plain"]
+    assert [e.text for e in browser.all("#overlay .role-legend-label text")] == ["samples:digits-plain ⚑"]
     browser.script("document.querySelectorAll('#body input:not(:checked)')[0].click()")
     browser.until(lambda: len(browser.all("#overlay .role-legend-label text")) == 2)
     assert browser.console_errors() == []

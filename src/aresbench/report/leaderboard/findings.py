@@ -70,7 +70,7 @@ def _point(model: Model, **values: float) -> dict[str, Any]:
     facts = model.facts
     return {
         "model": model.name, "architecture": facts.get("architecture", "").removeprefix("timm:"), "kind": model.kind,
-        "paradigm": facts.get("paradigm") or NOT_TOLD,
+        "paradigm": facts.get("paradigm") or NOT_TOLD, "flags": ", ".join(model.flags),
         **{name: round(100 * value, 2) for name, value in values.items()},
     }  # fmt: skip
 

@@ -23,7 +23,7 @@ def paradigm_colours() -> alt.Color:
 def scatter() -> dict[str, Any]:
     """Two columns against each other, a point a model; the page fills in points, titles and scales.
 
-    Points: ``model, x, y, x_low, x_high, y_low, y_high, paradigm, source, picked``.
+    Points: ``model, x, y, x_low, x_high, y_low, y_high, paradigm, source, flags, picked``.
     """
     base = alt.Chart(alt.NamedData("points")).encode(color=paradigm_colours())
     x = alt.X("x:Q", scale=alt.Scale(zero=False), axis=alt.Axis(grid=True))
@@ -36,21 +36,21 @@ def scatter() -> dict[str, Any]:
         x=x,
         y=y,
         shape=alt.Shape("source:N", title=None, scale=alt.Scale(domain=["measured", "published"])),
-        tooltip=[alt.Tooltip(f"{name}:N") for name in ("model", "paradigm", "source", "x", "y")],
+        tooltip=[alt.Tooltip(f"{name}:N") for name in ("model", "paradigm", "source", "x", "y", "flags")],
     )
-    label = base.transform_calculate(label="datum.picked ? datum.model : ''")
+    label = base.transform_calculate(label="(datum.picked ? datum.model : '') + (datum.flags ? ' ⚑' : '')")
     names = label.mark_text(align="left", dx=7, fontSize=11.5).encode(x=x, y=y, text="label:N")
     return finish(alt.layer(*rules, dots, names), HEIGHT)
 
 
 def overlay() -> dict[str, Any]:
-    """Curves of several models over each other. Points: ``model, place, value, low, high, at`` in percent."""
-    colours = alt.Color("model:N", scale=alt.Scale(range=list(PALETTE)))
+    """Curves of several models over each other. Points: ``label, place, value, low, high, at`` in percent."""
+    colours = alt.Color("label:N", scale=alt.Scale(range=list(PALETTE)))
     base = alt.Chart(alt.NamedData("points")).encode(
         x=alt.X("place:Q", axis=alt.Axis(grid=False), scale=alt.Scale(zero=False, nice=False)), color=colours
     )
     y = alt.Y("value:Q", title="accuracy, %", scale=alt.Scale(domain=[0, 100]))
-    tips = [alt.Tooltip(f"{name}:N") for name in ("model", "at", "value", "low", "high")]
+    tips = [alt.Tooltip(f"{name}:N") for name in ("label", "at", "value", "low", "high")]
     layers = (
         base.mark_area(opacity=0.12).encode(y=alt.Y("low:Q"), y2="high:Q"),
         base.mark_line(strokeWidth=2.2).encode(y=y),
@@ -63,7 +63,7 @@ def pairs(points: Sequence[Record], x: str, y: str) -> dict[str, Any]:
     """Two accuracies in percent, a point a model, models of one architecture joined by a line.
 
     Args:
-        points: ``model, x, y, paradigm, architecture``.
+        points: ``model, x, y, paradigm, architecture, flags``.
         x, y: titles of the axes.
     """
     base = alt.Chart(alt.NamedData("points")).encode(
@@ -72,27 +72,28 @@ def pairs(points: Sequence[Record], x: str, y: str) -> dict[str, Any]:
     layers = (
         base.mark_line(color=GREY, opacity=0.5).encode(detail="architecture:N"),
         base.mark_point(filled=True, size=40, opacity=0.75).encode(color=paradigm_colours(), tooltip=_tips("x", "y")),
+        _flags(base),
     )
     return finish(alt.layer(*layers), HEIGHT, points)
 
 
 def strip(points: Sequence[Record], x: str) -> dict[str, Any]:
     """One accuracy in percent, a mark a model, Transformers and others on lines of their own."""
-    chart = (
-        alt.Chart(alt.NamedData("points"))
-        .mark_tick(thickness=2, size=34, opacity=0.7)
-        .encode(
-            x=alt.X("x:Q", title=x, scale=alt.Scale(zero=False)),
-            y=alt.Y("kind:N", title=None),
-            color=paradigm_colours(),
-            tooltip=_tips("x"),
-        )
+    base = alt.Chart(alt.NamedData("points")).encode(
+        x=alt.X("x:Q", title=x, scale=alt.Scale(zero=False)), y=alt.Y("kind:N", title=None)
     )
-    return finish(chart, 110, points)
+    ticks = base.mark_tick(thickness=2, size=34, opacity=0.7).encode(color=paradigm_colours(), tooltip=_tips("x"))
+    return finish(alt.layer(ticks, _flags(base)), 110, points)
+
+
+def _flags(base: alt.Chart) -> alt.Chart:
+    """A flag beside each point that there is a reason to doubt."""
+    flag = base.transform_calculate(flag="datum.flags ? '⚑' : ''")  # a filter that leaves nothing would warn
+    return flag.mark_text(align="left", dx=5, fontSize=12).encode(text="flag:N")
 
 
 def _tips(*values: str) -> list[alt.Tooltip]:
-    return [alt.Tooltip(f"{name}:N") for name in ("model", "architecture", "paradigm", *values)]
+    return [alt.Tooltip(f"{name}:N") for name in ("model", "architecture", "paradigm", *values, "flags")]
 
 
 def finish(chart: Any, height: int, points: Sequence[Record] = ()) -> dict[str, Any]:

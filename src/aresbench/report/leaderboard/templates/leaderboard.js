@@ -226,7 +226,7 @@
       const a = ends(m, x), b = ends(m, y);
       if (!a || !b) continue;
       const published = [x, y].some((k) => k !== "parameters" && board.columns[column(k)].kind === "published");
-      const flags = [x, y].flatMap((k) => m.figures[column(k)]?.[4] || []).join(", ");
+      const flags = [...new Set([x, y].flatMap((k) => m.figures[column(k)]?.[4] || []))].join(", ");
       found.push({ model: m.name, x: a[0], y: b[0], x_low: a[1], x_high: a[2], y_low: b[1], y_high: b[2], across: title(x), up: title(y), role: short(y), paradigm: m.paradigm || UNKNOWN, source: published ? "published" : "measured", flags, picked: state.picked.includes(m.key) });
     }
     return found;
@@ -252,14 +252,14 @@
     if (!track) return { points: [] };
     const picked = visible.filter((m) => state.picked.includes(m.key) && m.key in track.points);
     const chosen = picked.length ? picked : visible.filter((m) => m.key in track.points).slice(0, SHOWN_CURVES);
-    return { track, points: chosen.flatMap((m) => track.points[m.key].map(([at, place, value, low, high]) => ({ model: m.name, at, place, value, low, high }))) };
+    return { track, points: chosen.flatMap((m) => track.points[m.key].map(([at, place, value, low, high]) => ({ model: m.name, flags: m.flags.join(", "), at, place, value, low, high }))) };
   }
   function overlay() {
     const { track, points: found } = curves();
     $("overlay").hidden = !found.length;
     if (!found.length) return;
     const spec = structuredClone(specs.overlay), words = Object.fromEntries(track.ticks);
-    spec.datasets = { points: found };
+    spec.datasets = { points: found.map((p) => ({ ...p, label: p.model + (p.flags && " ⚑") })) };
     for (const layer of spec.layer) Object.assign(layer.encoding.x, { title: track.axis, axis: { grid: false, labelOverlap: "greedy", values: track.ticks.map((t) => t[0]), labelExpr: `(${JSON.stringify(words)})[datum.value] || ''` } });
     put("overlay", spec);
   }
