@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from aresbench.core.preprocessing import Preprocessing
@@ -40,6 +44,32 @@ def test_clear(command: Any, kept: Path) -> None:
     assert command("cache", "clear", "samples").out.startswith("3 pictures removed")
     assert list(kept.iterdir()) == []
     assert command("cache", "clear").out.startswith("0 pictures removed")
+
+
+def test_what_is_kept_of_packed_pictures(command: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ARESBENCH_CACHE", str(tmp_path / "kept"))
+    samples = load_dataset("samples")
+    picture = samples.file_bytes(0)
+    assert picture is not None
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for name, content in (("a.jpg", picture), ("a.cls", b"0")):
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    load_dataset(f"shards:{tmp_path / 'a.tar'}")
+    pq.write_table(pa.table({"image": [picture] * 3, "label": [0, 1, 2]}), tmp_path / "b.parquet")
+    load_dataset(f"hf-dataset:{tmp_path / 'b.parquet'}")
+    lines = command("cache", "status").out.splitlines()
+    assert [line.partition(":")[0] for line in lines[1:]] == [
+        str(tmp_path / "kept" / k) for k in ("indexes", "unpacked")
+    ]
+    packed = json.loads(command("cache", "status", "--json").out)["packed"]
+    assert [one["kind"] for one in packed] == ["indexes", "unpacked"] and packed[1]["bytes"] > 3 * len(picture)
+    assert command("cache", "clear", "samples").status == 2
+    out = command("cache", "clear").out
+    assert "indexes: 1 files removed" in out and "unpacked: 2 files removed" in out  # with its lock
+    assert not [p for p in (tmp_path / "kept").rglob("*") if p.is_file()]
+    assert len(command("cache", "status").out.splitlines()) == 1
 
 
 def test_empty_and_switched_off(command: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

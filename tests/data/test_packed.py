@@ -360,7 +360,7 @@ def test_tables_that_cannot_be_read(tree: Path, tmp_path: Path) -> None:
 def test_parquet_is_unpacked_once(tree: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pq.write_table(hf_table(tree), tmp_path / "a.parquet")
     first = load_dataset(f"hf-dataset:{tmp_path / 'a.parquet'}")
-    assert first.source(0) == next((cache / hf_dataset.UNPACKED).glob("*.arrow"))
+    assert first.source(0) == next((cache / packed.UNPACKED).glob("*.arrow"))
     monkeypatch.setattr(hf_dataset, "write_whole", lambda *_: pytest.fail("unpacked again"))
     assert load_dataset(f"hf-dataset:{tmp_path / 'a.parquet'}").ids == first.ids
     monkeypatch.setattr(hf_dataset, "write_whole", packed.write_whole)

@@ -15,7 +15,8 @@ def add(verbs: Any) -> None:
     parser = verbs.add_parser(
         "cache",
         help="decoded pictures: where they are kept, how much room they take, remove them",
-        description="Pictures are decoded and resized once, and kept as 8-bit images for every later model.\n"
+        description="Pictures are decoded and resized once, and kept as 8-bit images for every later model; of tar\n"
+        "shards it is kept what lies where, and of parquet files the pictures unpacked.\n"
         "ARESBENCH_CACHE names the folder; ARESBENCH_CACHE=off keeps nothing.",
     )
     actions = parser.add_subparsers(metavar="ACTION", required=True, parser_class=type(parser))
@@ -50,12 +51,20 @@ def _path(args: argparse.Namespace) -> int:
 
 def _status(args: argparse.Namespace) -> int:
     from aresbench.data.cache import kept_pictures
+    from aresbench.data.packed import derived
 
     folder = _folder()
-    kept = kept_pictures(folder)
+    kept, packed = kept_pictures(folder), derived()
     if args.json:
         entries = [{**vars(one), "folder": str(one.folder)} for one in kept]
-        print_json({"path": str(folder), "bytes": sum(one.bytes for one in kept), "kept": entries})
+        print_json(
+            {
+                "path": str(folder),
+                "bytes": sum(one.bytes for one in kept),
+                "kept": entries,
+                "packed": [vars(one) for one in packed],
+            }
+        )
         return 0
     print(f"{folder}: {readable_size(sum(one.bytes for one in kept))}")
     print_columns(
@@ -65,11 +74,14 @@ def _status(args: argparse.Namespace) -> int:
         ],
         "  ",
     )
+    for one in packed:
+        print(f"{folder.parent / one.kind}: {one.files:,} files, {readable_size(one.bytes)}")
     return 0
 
 
 def _clear(args: argparse.Namespace) -> int:
     from aresbench.data.cache import clear_pictures, kept_pictures
+    from aresbench.data.packed import clear_derived
 
     folder = _folder()
     known = sorted({one.dataset for one in kept_pictures(folder)})
@@ -78,6 +90,9 @@ def _clear(args: argparse.Namespace) -> int:
         raise DataError(f"the cache {folder} keeps no pictures of {args.dataset!r}", hint)
     gone = clear_pictures(folder, args.dataset)
     print(f"{sum(one.pictures for one in gone):,} pictures removed, {readable_size(sum(one.bytes for one in gone))}")
+    if args.dataset is None:
+        for packed in clear_derived():
+            print(f"{packed.kind}: {packed.files:,} files removed, {readable_size(packed.bytes)}")
     return 0
 
 

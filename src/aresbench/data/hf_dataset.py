@@ -19,14 +19,13 @@ from aresbench.data.base import Dataset, Listing
 from aresbench.data.cache import RESERVE, VARIABLE
 from aresbench.data.imagenet_classes import imagenet_classes, index_of_wnid
 from aresbench.data.local import relative_hint
-from aresbench.data.packed import kept_file, name_of, write_whole
+from aresbench.data.packed import UNPACKED, kept_file, name_of, write_whole
 from aresbench.data.spans import Spans
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 REVISION = 1  # raised when unpacked files hold other things
-UNPACKED = "unpacked"
 _ROWS = 64  # of a parquet file in memory at a time
 
 
@@ -225,7 +224,7 @@ def _unpacked(file: Path, image: str, label: str) -> _Part:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    kept = kept_file(UNPACKED, file, ".arrow", (REVISION, image, label))
+    kept = kept_file(UNPACKED, file, (REVISION, image, label))
     if kept is None:
         raise DataError(
             f"the pictures of {file} must be unpacked to be read, and {VARIABLE} is off",

@@ -23,7 +23,7 @@ from aresbench.data.base import Dataset, Listing
 from aresbench.data.class_folders import some
 from aresbench.data.imagenet_classes import imagenet_classes, index_of_wnid
 from aresbench.data.local import is_picture, relative_hint
-from aresbench.data.packed import kept_file, name_of, write_whole
+from aresbench.data.packed import INDEXES, kept_file, name_of, write_whole
 from aresbench.data.spans import Spans, Texts
 
 REVISION = 1  # raised when an index says other things
@@ -154,7 +154,7 @@ def _written_out(text: str) -> Iterable[str]:
 
 def _index(file: Path, notes: list[str]) -> Index:
     """What an archive holds, from the cache if it was looked through before."""
-    kept = kept_file("indexes", file, ".npz", REVISION)
+    kept = kept_file(INDEXES, file, REVISION)
     found = None if kept is None else _load(kept)
     if kept is None or found is not None:
         return found or read_index(file)
