@@ -199,17 +199,20 @@ class _Erase:
         a, m = recipe.augment, recipe.model
         self.erase = RandomErasing(a.erase, mode="pixel", max_count=a.erase_count, device="cpu")
         self.canvas = torch.full((3, m.size, m.size), torch.nan)
-        self.mean, self.std = (torch.tensor(values)[:, None] for values in (m.mean, m.std))
+        self.mean, self.std = (torch.tensor(values)[:, None, None] for values in (m.mean, m.std))
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         self.erase(self.canvas)
-        erased = ~self.canvas[0].isnan()
-        if not erased.any():
+        erased = ~self.canvas[0].isnan().numpy()
+        rows = np.flatnonzero(erased.any(1))
+        if not len(rows):
             return image
-        noise = (self.canvas[:, erased] * self.std + self.mean).mul_(255).round_().clamp_(0, 255)
-        self.canvas[:, erased] = torch.nan
+        columns = np.flatnonzero(erased[rows[0] : rows[-1] + 1].any(0))
+        box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+        levels = (self.canvas[:, *box] * self.std).add_(self.mean).mul_(255).round_().nan_to_num_().clamp_(0, 255)
+        self.canvas[:, *box] = torch.nan
         changed = image.copy()
-        changed[erased.numpy()] = noise.T.numpy()
+        np.copyto(changed[box], levels.to(torch.uint8).permute(1, 2, 0).numpy(), where=erased[box][..., None])
         return changed
 
 
