@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor
-from torch.nn.utils import parameters_to_vector
 
 from aresbench.attacks.base import Loss
 from aresbench.engine.ascent import ascend, standing_still
@@ -157,7 +156,7 @@ class ClassroomLesson:
         world = self.learner.world
         if world.size == 1:
             return found
-        mean = world.sum(parameters_to_vector(found)) / world.size
+        mean = world.sum(torch.cat([slope.reshape(-1) for slope in found])) / world.size
         parts = mean.split([weight.numel() for weight in weights])
         return [part.view_as(weight) for part, weight in zip(parts, weights, strict=True)]
 
