@@ -36,10 +36,11 @@ OURS = {
     "Liu2023Comprehensive_Swin-L": "zoo:swinl_at",
 }
 FAMILIES = {
-    "ConvNeXtV2": "convnextv2", "ConvNeXt": "convnext", "PreActResNet": "preact_resnet", "WideResNet": "wide_resnet",
+    "ConvNeXtV2": "convnextv2", "ConvNeXt": "convnext", "PreActResNet": "preactresnet", "WideResNet": "wide_resnet",
     "ResNeXt": "resnext", "ResNest": "resnest", "ResNet": "resnet", "DenseNet": "densenet", "AlexNet": "alexnet",
     "Swin": "swin", "XCiT": "xcit", "DeiT": "deit", "ViT": "vit",
 }  # fmt: skip
+OWN_DATA = {"imagenet": "ImageNet-1K", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 # timm's names are NETWORK.TAG. How weights were made, and on what: the first pattern found in the name. What stands in
 # none, and is no tag of words we know to be recipes for ImageNet-1K alone, is not told: empty, never guessed.
 IN21K = "ImageNet-21K or a part of it"
@@ -90,7 +91,7 @@ def robustbench(file: Path) -> list[Row]:
             "family": next((own for word, own in FAMILIES.items() if word in entry["architecture"]), ""),
             "architecture": entry["architecture"] if re.search("[A-Za-z]", entry["architecture"]) else "",
             "paradigm": "normal" if named else "adversarially trained" if trained else "",
-            "data": "more than the dataset" if entry["additional_data"] == "True" else "the dataset alone",
+            "data": "more than " * (entry["additional_data"] == "True") + OWN_DATA[entry["dataset"]],
             "note": f"{entry['name']}. {entry['venue']}"
             + (". The board marks its AutoAttack figure as unreliable" if entry["unreliable"] == "True" else ""),
             "flags": "unreliable" if entry["unreliable"] == "True" else "",

@@ -88,6 +88,14 @@ def test_family_and_training_are_read_from_timms_names(key):
     assert (facts["family"], facts["paradigm"], facts["data"]) == READ[key]
 
 
+def test_robustbenchs_words_are_those_of_the_other_tables():
+    facts = {e.facts["name"]: e.facts for e in published("robustbench").entries}
+    assert facts["Liu2023Comprehensive_Swin-B"]["data"] == entries("paper")["imagenet", "zoo:swinb_at"].facts["data"]
+    assert facts["Carmon2019Unlabeled"]["data"] == "more than CIFAR-10"
+    assert facts["Carmon2019Unlabeled"]["family"] == "wide_resnet"
+    assert {f["family"] for f in facts.values() if "PreAct" in f["architecture"]} == {"preactresnet"}
+
+
 def test_a_figure_that_its_board_doubts_says_so():
     doubted = [e.facts["name"] for e in published("robustbench").entries if e.facts["flags"]]
     assert len(doubted) == 2 and all("unreliable" in e.facts["note"] for e in published("robustbench").entries
