@@ -94,8 +94,8 @@ class Keeper:
         return Trained(self.folder, card)
 
     def _write(self, name: str, classifier: Classifier, facts: dict[str, str] | None = None) -> None:
-        data = to_safetensors(_tensors(classifier), facts)
-        self.learner.world.once(lambda: write_atomic(self.folder / name, data))
+        path = self.folder / name
+        self.learner.world.once(lambda: write_atomic(path, to_safetensors(_tensors(classifier), facts)))
 
     def load(self) -> None:
         """Go on: the best weights so far are those that lie in the folder, and they say what was measured of them.
