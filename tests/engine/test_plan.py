@@ -67,3 +67,13 @@ def test_one_root_is_of_one_dataset(world: Path, tmp_path: Path) -> None:
     assert len(plan.cells) == 2
     plan = planned(tmp_path, data="imagenet", root=world / "imagenet", partial=True)
     assert {cell.dataset.name for cell in plan.cells} == {plan.cells[0].dataset.name}
+
+
+def test_cells_share_what_they_ask_for(tmp_path: Path) -> None:
+    """The plan of ares-bench has thousands of cells of 50,000 images: lists of their own would fill the memory."""
+    tasks = [*ab.tasks("samples", "clean", "lowpass([60, 10])"), ab.Task("samples", "lowpass(4)", n=5)]
+    cells = make_plan(["samples:efficientnet-lite0", thousand()], tasks, Store(tmp_path), n=7).cells
+    assert len({id(cell.dataset) for cell in cells}) == 2
+    assert {str(cell.missing) for cell in cells} == {"range(0, 7)", "range(0, 5)"}
+    ab.evaluate("samples:efficientnet-lite0", tasks[:1], n=3, store=tmp_path, doctor=False)
+    assert make_plan("samples:efficientnet-lite0", tasks[:1], Store(tmp_path), n=7).cells[0].missing == (3, 4, 5, 6)

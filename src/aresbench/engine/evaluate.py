@@ -151,6 +151,7 @@ class _Run:
         self.prices = {id(planned): price for planned, price in zip(plan.cells, prices, strict=True)}
         self.clock = Clock(prices)
         self.examined: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        self.views: dict[int, frozenset[str]] = {}  # of thousands of cells one set of ids for each dataset
 
     def one(self, planned: Planned) -> Reading | None:
         """Fill a cell; ``None`` if it failed, which the plan then says among what was left out."""
@@ -196,7 +197,8 @@ class _Run:
             self.clock.finish(self.prices[id(planned)])
             if total:
                 self.pictures.finish(planned)
-        reading = Reading(planned.cell, frozenset(planned.dataset.ids))
+        view = self.views.setdefault(id(planned.dataset), frozenset(planned.dataset.ids))
+        reading = Reading(planned.cell, view)
         self.tell(Event("done", planned, done=total, total=total))
         return reading
 

@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -64,7 +63,7 @@ class Planned:
     fingerprint: str
     store: Store
     description: dict[str, Any]
-    missing: tuple[int, ...]
+    missing: Sequence[int]
     seed: int
 
     @cached_property
@@ -330,7 +329,8 @@ def _plan_cell(
     }
     there = store.find(description)
     have = set() if there is None else set(there.images()["id"])
-    missing = tuple(int(k) for k in np.arange(len(data)) if data.ids[k] not in have)
+    # Of a cell not yet begun a range says it all: thousands of cells of 50,000 images each would fill the memory.
+    missing = tuple(k for k, image_id in enumerate(data.ids) if image_id not in have) if have else range(len(data))
     return Planned(
         model,
         task,

@@ -48,6 +48,7 @@ class Shelf:
         self.only = self.override is not None or len({task.dataset for task in tasks}) == 1
         self.models: list[Classifier] = []  # those of the run
         self._whole: dict[str, Dataset | DataError] = {}
+        self._cut: dict[tuple[int, int], Dataset] = {}
         self._surrogates: dict[str, Classifier] = {}
 
     def task_data(self, task: Task) -> Dataset:
@@ -83,14 +84,18 @@ class Shelf:
     def cut(self, whole: Dataset, n: int | None) -> Dataset:
         """The images asked for, in published order; the user's n never extends a task's own.
 
-        Of several datasets, one that is smaller than the user's n gives what it has; the table shows each n.
+        Of several datasets, one that is smaller than the user's n gives what it has; the table shows each n. Tasks that
+        ask for the same images share one view.
         """
         sizes = [size for size in (n, self.n) if size is not None]
         if not sizes:
             return whole
         if self.n is not None and self.n > len(whole) and n is None and self.only:
             raise DataError(f"{whole.name} has {len(whole)} images, {self.n} were asked for", "choose a smaller n")
-        return whole.take(min(*sizes, len(whole)), self.balanced)
+        key = id(whole), min(*sizes, len(whole))
+        if key not in self._cut:
+            self._cut[key] = whole.take(key[1], self.balanced)
+        return self._cut[key]
 
 
 def _refuse_one_root_for_many(root: str | Path, tasks: Sequence[Task]) -> None:
