@@ -69,6 +69,8 @@ def test_the_report_marks_the_model_wherever_it_stands(doubtful_store, tmp_path)
     assert len(places) >= 6  # bars, models, calibration, tasks, cells, gallery
     assert all(re.match(r'\s*<span class="doubt">⚑ unverified', place) for place in places)
     assert page.count("⚑ unverified") >= len(places)
+    groups = re.findall(r'<div class="box">(?:(?!<div class="box">).)*?<figure class="figure', page, re.DOTALL)
+    assert groups and all("In these figures: zoo:<wbr>resnet152" in group for group in groups)
     row = re.search(r'<tr><th[^>]*><i[^>]*></i><span class="name">zoo:<wbr>resnet152.*?</tr>', page, re.DOTALL)[0]
     assert row.count('class="flagged"') == 3
     assert "⚑ zoo:resnet152_fd is unverified" in page and "samples:<wbr>digits-<wbr>robust <span" not in page
