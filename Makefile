@@ -27,6 +27,7 @@ check: $(VENV)/.installed-dev
 
 docs: $(VENV)/.installed-dev
 	$(BIN)/python docs/generate_reference.py
+	$(BIN)/python scripts/example_site.py docs/example
 	$(BIN)/mkdocs build --strict
 
 clean:

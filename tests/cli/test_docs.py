@@ -15,7 +15,7 @@ from aresbench.cli.main import build_parser
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PAGES = [page for page in PAGES if "reference" not in page.parts]
-MADE_LATER = ("docs/images/report.png", "reference/")
+MADE_LATER = ("docs/images/report.png", "reference/", "example/")
 
 
 def _blocks(page: Path, language: str) -> list[str]:
