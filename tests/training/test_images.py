@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import random
+import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from torch import Tensor
 from torch.utils.data._utils.pin_memory import pin_memory
 
 from aresbench.core.errors import DataError
+from aresbench.data.imagenet_classes import imagenet_classes
 from aresbench.data.load import load_dataset
 from aresbench.ops.random import key_of
 from aresbench.ops.resize import apply
@@ -35,6 +37,7 @@ from aresbench.training.recipe import Recipe, load_recipe
 from aresbench.training.world import World
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+ALONE = World(0, 1, torch.device("cpu"))
 
 
 @pytest.fixture(autouse=True)
@@ -251,8 +254,31 @@ def test_a_broken_image_is_named_by_a_worker_too(tmp_path: Path, heavy: Recipe) 
     for workers in (0, 2):
         ready = replace(whole, machine=replace(whole.machine, workers=workers))
         with pytest.raises(DataError, match=r"^image '1/5.png' of folder-.* cannot be read") as caught:
-            list(batches(data, ready, World(0, 1, torch.device("cpu")), 0))
+            list(batches(data, ready, ALONE, 0))
         assert caught.value.remedy.startswith("restore the file")
+
+
+def test_a_training_from_shards_is_one_from_folders(
+    tmp_path: Path, photographs: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ARESBENCH_CACHE", str(tmp_path / "cache"))
+    wnids = imagenet_classes().ids
+    with tarfile.open(tmp_path / "a.tar", "w") as first, tarfile.open(tmp_path / "b.tar", "w") as second:
+        for k in range(24):
+            name, shard = f"{wnids[k % 3]}_{k}", (first, second)[k % 2]
+            file = tmp_path / "train" / wnids[k % 3] / f"{name}.JPEG"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            photographs[k % 6].crop((k, k, 120 + k, 90 + k)).save(file)
+            (tmp_path / "label").write_text(str(k % 3))
+            shard.add(file, f"{name}.jpg")
+            shard.add(tmp_path / "label", f"{name}.cls")
+    whole = recipe(32, policy="rand-m9-mstd0.5-inc1")
+    whole = replace(whole, engine=replace(whole.engine, batch=8), schedule=replace(whole.schedule, epochs=2, warmup=0))
+    found = [
+        list(batches(load_dataset(spec), replace(whole, machine=replace(whole.machine, workers=workers)), ALONE, 0))
+        for spec, workers in ((f"imagenet-train(partial=true):{tmp_path}", 0), (f"shards:{tmp_path}", 2))
+    ]
+    assert len(found[0]) == len(found[1]) == 6 and all(map(same, *found))
 
 
 def test_a_batch_is_pinned_as_a_whole(alone: list[Batch], monkeypatch: pytest.MonkeyPatch) -> None:
