@@ -355,3 +355,23 @@ def test_a_shared_module_stays_as_it_is(tmp_path):
     again = made(architecture=f"{path}:net")
     assert torch.equal(again.module[1].weight, before["module.1.weight"])
     assert functional.mse_loss(again.module[1].weight, model.module[1].weight) > 0.5
+
+
+def test_weights_of_timm_without_a_head_are_good_to_begin_with(monkeypatch):
+    """Masked autoencoders and their like: everything but the head is taken over."""
+    import timm
+
+    def fetched(name, *, pretrained, headless):
+        assert (name, pretrained, headless) == ("vit_small_patch16_224.mine", True, True)
+        torch.manual_seed(5)
+        return timm.create_model("vit_small_patch16_224", num_classes=0, img_size=64, **VIT["arguments"])
+
+    monkeypatch.setattr(first_weights, "resolve", lambda name: name)
+    monkeypatch.setattr(first_weights, "build", fetched)
+    fresh = made(**VIT)
+    model = made(**VIT, initial="timm:vit_small_patch16_224.mine")
+    old = fetched("vit_small_patch16_224.mine", pretrained=True, headless=True)
+    assert torch.equal(model.module.blocks[0].attn.qkv.weight, old.blocks[0].attn.qkv.weight)
+    assert torch.equal(model.module.head.weight, fresh.module.head.weight)
+    assert any("the head begins anew: timm:vit_small_patch16_224.mine has none" in n for n in model.card["notes"])
+    assert not any("another mean and std" in n for n in made(**VIT).card["notes"])
