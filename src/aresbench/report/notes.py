@@ -21,7 +21,7 @@ def notes(models: Mapping[str, Sequence[Reading]]) -> tuple[str, ...]:
     if len(counts) > 1:
         found.append(
             "Not every cell has the same number of images (a run may still be going on); "
-            "`aresbench compare` pairs two models on the images that both have."
+            "aresbench compare pairs two models on the images that both have."
         )
     if len(modes := corruptions.modes(r for group in models.values() for r in group)) > 1:
         found.append(
