@@ -24,7 +24,7 @@ from aresbench.training.lesson import ClassroomLesson
 from aresbench.training.methods.load import fitting_method, make_method
 from aresbench.training.perturbation import AWP, make_perturbation, movable
 from aresbench.training.recipe import Recipe, load_recipe
-from aresbench.training.split_norm import auxiliary, main_tensors
+from aresbench.training.split_norm import auxiliary, main_parameters, main_tensors
 from aresbench.training.world import World
 
 N, EPS, RATE, STEP = 8, 0.1, 0.1, 0.04
@@ -325,6 +325,8 @@ def test_advprop_is_measured_and_saved_without_the_auxiliary_ones(make_class: Ca
     assert any("aux_bn" in name for name in before)
     plain = make_class("adversarial").classifier
     plain.load_state_dict(main_tensors(learner.classifier))  # strict: no tensor too many, none missing
+    counts = [sum(p.numel() for p in main_parameters(module)) for module in (learner.classifier, plain)]
+    assert counts[0] == counts[1] == sum(p.numel() for p in plain.parameters())
     x, _ = _batch()
     with torch.no_grad():
         torch.testing.assert_close(learner.classifier.eval()(x), plain.eval()(x))

@@ -19,7 +19,7 @@ from aresbench.training.learner import make_learner
 from aresbench.training.loop import TrainingError, datasets, learn
 from aresbench.training.methods.adversarial import Adversarial
 from aresbench.training.methods.grad_align import GradAlign
-from aresbench.training.overfitting import Guard
+from aresbench.training.overfitting import Guard, Verdict
 from aresbench.training.recipe import Recipe, load_recipe
 from aresbench.training.watch import HeldOut, Measured
 from aresbench.training.world import World
@@ -93,17 +93,30 @@ def test_it_goes_back_and_attacks_harder(make_recipe: Callable[..., Recipe], tmp
     assert rescued.card["held out"]["robust"] > ignored.card["held out"]["robust"] + 0.08
 
 
-def test_pgd_training_shows_no_such_gap(make_recipe: Callable[..., Recipe]) -> None:
-    recipe = make_recipe(threat__attack=PGD, schedule__epochs=8)
+def _after(recipe: Recipe) -> Verdict:
+    """What the guard says at the end of a training that it did not watch."""
     learned, held_out = datasets(recipe)
     learner = make_learner(recipe, learned.classes, len(learned), ALONE)
-    guard = Guard(learner)
-    assert not guard.active  # several steps need no guard; it is asked all the same
     for batch in batches(learned, recipe, ALONE, 0):
         learn(learner, batch)
-    verdict = guard.look(HeldOut(held_out, learner.classifier, ALONE))
+    return Guard(learner).look(HeldOut(held_out, learner.classifier, ALONE))
+
+
+def test_pgd_training_shows_no_such_gap(make_recipe: Callable[..., Recipe]) -> None:
+    verdict = _after(make_recipe(threat__attack=PGD, schedule__epochs=8))
     assert not verdict.collapsed
     assert verdict.pgd > 0.1
+
+
+def test_grad_align_rescues_the_single_step(make_recipe: Callable[..., Recipe]) -> None:
+    collapsed, aligned = (
+        _after(make_recipe(method=method, threat__budgets=["linf:0.25"], schedule__epochs=8))
+        for method in ("adversarial", "grad-align(weight=10)")
+    )
+    assert collapsed.collapsed
+    assert not aligned.collapsed
+    assert aligned.pgd > collapsed.pgd + 0.04
+    assert aligned.fgsm - aligned.pgd < 0.7 * (collapsed.fgsm - collapsed.pgd)
 
 
 def test_spoilt_weights_are_no_collapse(make_recipe: Callable[..., Recipe], tmp_path: Path) -> None:

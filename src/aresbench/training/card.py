@@ -13,6 +13,7 @@ from aresbench.metrics import wilson
 from aresbench.training.learner import Learner
 from aresbench.training.overlap import overlaps
 from aresbench.training.recipe import Recipe, plain
+from aresbench.training.split_norm import main_parameters
 
 FORMAT = 1
 
@@ -31,7 +32,7 @@ def make_card(learner: Learner, best: dict[str, Any] | None, seconds: float, gra
         "recipe": {"name": recipe.name, "title": recipe.title, "paper": recipe.paper, "hash": recipe.hash},
         "model": {key: value for key, value in plain(recipe.model).items() if key != "initial"},
         "classes": _classes(learner.classifier.classes),
-        "parameters": sum(p.numel() for p in learner.classifier.parameters()),
+        "parameters": sum(p.numel() for p in main_parameters(learner.classifier)),
         "paradigm": "adversarially trained" if learner.method.attacks else "normally trained",
         "training": {
             "data": recipe.data.train,

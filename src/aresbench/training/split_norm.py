@@ -21,6 +21,12 @@ def auxiliary(module: nn.Module) -> Iterator[None]:
         _swap(pairs)
 
 
+def main_parameters(module: nn.Module) -> list[nn.Parameter]:
+    """A module's parameters without those of its auxiliary norms."""
+    auxiliaries = {id(parameter) for _, aux in _pairs(module) for parameter in aux.parameters()}
+    return [parameter for parameter in module.parameters() if id(parameter) not in auxiliaries]
+
+
 def main_tensors(module: nn.Module) -> dict[str, Tensor]:
     """A module's state without its auxiliary norms: it fits the architecture as it was before they were added."""
     inside = [f"{name}.aux_bn." for name, part in module.named_modules() if _is_split(part)]
