@@ -39,9 +39,11 @@ def explain(path: Path) -> Iterator[None]:
         if error.errno in _REFUSED:
             raise StoreError(
                 f"{path} may not be written ({error.strerror})",
-                "choose a folder of your own with --store DIR, or have its permissions changed",
+                "choose a folder of your own with --store DIR (a training: --out DIR), or have its permissions changed",
             ) from error
-        raise StoreError(f"{path}: {error.strerror or error}", "choose another folder with --store DIR") from error
+        raise StoreError(
+            f"{path}: {error.strerror or error}", "choose another folder with --store DIR (a training: --out DIR)"
+        ) from error
 
 
 def _free(path: Path) -> str:
