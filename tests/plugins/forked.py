@@ -156,6 +156,7 @@ def _ends(children: list[tuple[int, int]], end: float) -> list[tuple[int, Any, s
 def _child(order: Mapping[str, Any], place: Mapping[str, str], pipe: int) -> None:
     """Call the function, tell its outcome and end at once."""
     os.dup2(2, 1)  # standard output belongs to the answers
+    sys.modules["torch"].set_num_threads(1)  # torch renews its pool of threads here, before two threads ask for it
     os.environ.update(place if order["processes"] > 1 else {})
     os.environ.update(order["environment"])
     status = 0
