@@ -17,6 +17,7 @@ def test_train_then_resume_then_measure(command: Any, tmp_path: Path) -> None:
     assert said.status == 0, said.err
     assert 'name = "digits-adversarial"' in said.out, "the recipe is printed in full"
     assert "aresbench run mine" in said.out
+    assert "\033" not in said.out, "a pipe gets plain lines"
     card = json.loads((tmp_path / "mine" / "card.json").read_text("utf-8"))
     assert card["training"]["updates"] == 2 * (card["held out"]["step"] // int(card["held out"]["epoch"]))
     weights = (tmp_path / "mine" / "weights.safetensors").read_bytes()

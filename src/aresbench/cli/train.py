@@ -69,5 +69,8 @@ def _stop(error: AresError, status: int) -> int:
 
 def _tell(line: str) -> None:
     """One line that renews itself on a terminal; lines one below the other elsewhere."""
-    passing = sys.stdout.isatty() and line.startswith("epoch ") and " left" in line
+    if not sys.stdout.isatty():
+        print(line, flush=True)
+        return
+    passing = line.endswith(" left")
     print(f"\r\033[K{line}", end="" if passing else "\n", flush=True)
