@@ -37,9 +37,10 @@ $(VENV)/.installed-samples: pyproject.toml | $(VENV)/bin/python
 	$(PIP) --editable ".[samples]"
 	touch $@
 
-$(VENV)/.installed-dev: pyproject.toml requirements/peers.txt | $(VENV)/bin/python
+$(VENV)/.installed-dev: pyproject.toml requirements/peers.txt requirements/peers_last.txt | $(VENV)/bin/python
 	$(PIP) --editable ".[samples,dev]"
 	$(PIP) --no-deps --requirement requirements/peers.txt
+	$(PIP) --no-deps --force-reinstall --requirement requirements/peers_last.txt
 	touch $@ $(VENV)/.installed-samples
 
 $(VENV)/bin/python:

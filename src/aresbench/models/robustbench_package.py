@@ -95,7 +95,9 @@ class Package:
 
         if name not in self.table:
             raise ModelError(
-                f"robustbench {self.version} has no architecture for {name}", "pip install robustbench==1.1.1"
+                f"the installed robustbench {self.version} has no architecture for {name}",
+                "another package may have overwritten its files (torchattacks carries an old copy along): "
+                "pip install --no-deps --force-reinstall robustbench==1.1.1",
             )
         with torch.random.fork_rng(devices=[]), contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
