@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from plugins.forked import Forge, Outcome
 
@@ -63,17 +62,9 @@ log_every = 5
 
 
 @pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def recipe(coloured: Callable[[str, int], Path]) -> Path:
     """A recipe of 72 updates on 72 images, of which each measures itself on 30 others after every sixth."""
-    folder = tmp_path_factory.mktemp("recipe")
-    rng = np.random.default_rng(0)
-    for name, n in (("learned", 72), ("watched", 30)):
-        labels = np.arange(n) % 3
-        pictures = rng.integers(0, 100, (n, 32, 32, 3)) + 70 * (labels[:, None, None, None] == np.arange(3))
-        np.savez(folder / f"{name}.npz", x=pictures.astype(np.uint8), y=labels)
-    path = folder / "tiny.toml"
-    path.write_text(RECIPE.replace("npz:", f"npz:{folder}/"), "utf-8")
-    return path
+    return coloured(RECIPE, 72)
 
 
 def run(recipe: str, out: str, changes: list[str], death: dict[str, Any] | None = None) -> list[str]:

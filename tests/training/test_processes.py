@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from plugins.forked import Forge, Outcome, free_port
@@ -67,17 +67,9 @@ log_every = 1
 
 
 @pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def recipe(coloured: Callable[[str, int], Path]) -> Path:
     """Eight updates of a small vision transformer, which has no batch norm."""
-    folder = tmp_path_factory.mktemp("recipe")
-    rng = np.random.default_rng(0)
-    for name, n in (("learned", 48), ("watched", 30)):
-        labels = np.arange(n) % 3
-        pictures = rng.integers(0, 100, (n, 32, 32, 3)) + 70 * (labels[:, None, None, None] == np.arange(3))
-        np.savez(folder / f"{name}.npz", x=pictures.astype(np.uint8), y=labels)
-    path = folder / "tiny.toml"
-    path.write_text(RECIPE.replace("npz:", f"npz:{folder}/"), "utf-8")
-    return path
+    return coloured(RECIPE, 48)
 
 
 def run(recipe: str, out: str, changes: Any) -> dict[str, Any]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import MISSING, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from aresbench.attacks.base import Attack, Ensemble
 from aresbench.core import registry
-from aresbench.core.errors import SpecError, did_you_mean
-from aresbench.core.spec import format_value, parse_call, parse_value
+from aresbench.core.errors import SpecError
+from aresbench.core.spec import format_value, parse_call, parse_value, settings_of
 
 
 def make_attack(spec: str | Attack) -> Attack:
@@ -65,24 +65,7 @@ def make(spec: str | Attack | Ensemble) -> Attack | Ensemble:
     given = isinstance(found, Attack | Ensemble)
     if not given and not (isinstance(found, type) and issubclass(found, Attack | Ensemble)):
         raise SpecError(f"{call.name} is not an attack", "name a subclass of aresbench.attacks.base.Attack")
-    known = {f.name: f for f in fields(found)}
-    if call.args:
-        first = next(iter(known), "setting")
-        raise SpecError(f"{call.args[0]!r} in {spec!r} has no name", f"write {call.name}({first}={call.args[0]})")
-    for name in call.kwargs:
-        if name not in known:
-            raise SpecError(
-                f"{call.name} has no setting {name!r}",
-                did_you_mean(name, known) or f"its settings are {', '.join(known) or 'none'}",
-            )
-    missing = [
-        f.name
-        for f in known.values()
-        if f.default is MISSING and f.default_factory is MISSING and f.name not in call.kwargs and not given
-    ]
-    if missing:
-        raise SpecError(f"{call.name} needs {', '.join(missing)}", f"write {call.name}({missing[0]}=…)")
-    settings = {name: _frozen(parse_value(value)) for name, value in call.kwargs.items()}
+    settings = {name: _frozen(value) for name, value in settings_of(call, found, spec).items()}
     return replace(found, **settings) if given else found(**settings)
 
 

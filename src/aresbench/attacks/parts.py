@@ -23,7 +23,7 @@ from torch import Tensor
 from aresbench.attacks import geometry
 from aresbench.attacks.settings import check_number, check_whole
 from aresbench.core.errors import SpecError, did_you_mean
-from aresbench.core.spec import format_value, parse_call, parse_value
+from aresbench.core.spec import format_value, parse_call, settings_of
 from aresbench.ops.photographs import pieces
 from aresbench.ops.random import Streams
 from aresbench.ops.resample import apply_sides, bilinear
@@ -296,14 +296,7 @@ def _make(text: str) -> Part:
         hint = did_you_mean(call.name, PARTS) or f"parts are {', '.join(PARTS)}"
         raise SpecError(f"there is no part called {call.name!r}", hint)
     kind = PARTS[call.name]
-    known = [f.name for f in fields(kind)]
-    if call.args:
-        raise SpecError(f"{call.args[0]!r} in {text!r} has no name", f"write {call.name}({known[0]}={call.args[0]})")
-    for name in call.kwargs:
-        if name not in known:
-            hint = did_you_mean(name, known) or f"its settings are {', '.join(known)}"
-            raise SpecError(f"{call.name} has no setting {name!r}", hint)
-    return kind(**{name: parse_value(value) for name, value in call.kwargs.items()})
+    return kind(**settings_of(call, kind, text))
 
 
 def _text(part: Part) -> str:

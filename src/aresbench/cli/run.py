@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from aresbench.cli.chosen import STORE, add_store
 from aresbench.cli.parser import count, print_columns, print_table, readable_size
 from aresbench.core.suite import load_suite
+from aresbench.core.words import duration
 
 if TYPE_CHECKING:
     from aresbench.engine.events import Event
@@ -245,10 +246,3 @@ def _room_for_pictures(cells: Sequence[Planned]) -> str:
     largest = {(c.dataset.name, c.preprocessing): c for c in sorted(cells, key=lambda c: len(c.dataset)) if c.missing}
     room = sum(cache.needed(c.dataset, c.preprocessing) for c in largest.values())
     return f"decoded pictures will take up to {readable_size(room)} more in {cache.folder}" if room else ""
-
-
-def duration(seconds: float) -> str:
-    """``45 s``, ``12 min``, ``3.5 h``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

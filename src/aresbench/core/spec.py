@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from fractions import Fraction
 from typing import Any
 
-from aresbench.core.errors import SpecError
+from aresbench.core.errors import SpecError, did_you_mean
 
 _OPEN, _CLOSE = "([", ")]"
 
@@ -77,6 +77,37 @@ def parse_call(text: str) -> Call:
         else:
             args.append(piece)
     return Call(name.strip(), tuple(args), kwargs)
+
+
+def settings_of(call: Call, component: Any, text: str) -> dict[str, Any]:
+    """The settings that a call gives to a component, read; the component itself still judges their values.
+
+    Args:
+        call: e.g. of ``pgd(steps=20)``.
+        component: a dataclass, or an object of one, whose own settings then stand for those not given.
+        text: what the call was read from, for errors.
+
+    Raises:
+        SpecError: a value without a name, a setting the component does not have (the nearest right word is named), or
+            one that is missing.
+    """
+    known = {f.name: f for f in fields(component)}
+    if call.args:
+        first = next(iter(known), "setting")
+        raise SpecError(f"{call.args[0]!r} in {text!r} has no name", f"write {call.name}({first}={call.args[0]})")
+    for name in call.kwargs:
+        if name not in known:
+            raise SpecError(
+                f"{call.name} has no setting {name!r}",
+                did_you_mean(name, known) or f"its settings are {', '.join(known) or 'none'}",
+            )
+    needed = known.values() if isinstance(component, type) else ()
+    missing = [
+        f.name for f in needed if f.default is MISSING and f.default_factory is MISSING and f.name not in call.kwargs
+    ]
+    if missing:
+        raise SpecError(f"{call.name} needs {', '.join(missing)}", f"write {call.name}({missing[0]}=…)")
+    return {name: parse_value(value) for name, value in call.kwargs.items()}
 
 
 def parse_value(text: str) -> Any:

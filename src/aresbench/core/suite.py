@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import tomllib
 from dataclasses import dataclass
-from importlib import resources
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from aresbench.core.errors import SpecError, UnknownName, did_you_mean
+from aresbench.core.builtin import file_names, read_file
+from aresbench.core.errors import SpecError, did_you_mean
 from aresbench.core.spec import parse_call
 from aresbench.core.threat import SEVERITIES, Threat, benchmark, parse_threat, parse_threats, unlisted
 
@@ -104,8 +103,7 @@ class Suite:
 
 def suite_names() -> list[str]:
     """Names of the built-in suites."""
-    folder = resources.files("aresbench") / "suites"
-    return sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith(".toml"))
+    return file_names("suites")
 
 
 def load_suite(name: str) -> Suite:
@@ -115,22 +113,7 @@ def load_suite(name: str) -> Suite:
         UnknownName: no such suite or file.
         SpecError: the file is not a suite; the message names the key.
     """
-    if name.endswith(".toml"):
-        path = Path(name).expanduser()
-        if not path.is_file():
-            raise UnknownName(f"there is no suite file {name}", f"the path is relative to {Path.cwd()}")
-        text = path.read_text("utf-8")
-    elif name in suite_names():
-        text = (resources.files("aresbench") / "suites" / f"{name}.toml").read_text("utf-8")
-    else:
-        known = suite_names()
-        raise UnknownName(
-            f"there is no suite called {name!r}", did_you_mean(name, known) or f"suites are {', '.join(known)}"
-        )
-    try:
-        return read_suite(tomllib.loads(text), name)
-    except tomllib.TOMLDecodeError as error:
-        raise SpecError(f"{name} is not valid TOML: {error}") from None
+    return read_suite(read_file("suites", name, f"suites are {', '.join(suite_names())}"), name)
 
 
 _TOP = ("name", "version", "title", "headline", "models", "tasks")

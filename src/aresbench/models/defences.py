@@ -10,15 +10,15 @@ import hashlib
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from aresbench.core.errors import ModelError, SpecError, did_you_mean
+from aresbench.core.errors import ModelError, SpecError
 from aresbench.core.registry import find, table
-from aresbench.core.spec import format_value, parse_call, parse_value
+from aresbench.core.spec import format_value, parse_call, settings_of
 from aresbench.models.classifier import Classifier
 from aresbench.ops.jpeg import through_jpeg
 
@@ -261,18 +261,7 @@ def make_defence(spec: str | Defence) -> Defence:
     found = find("defences", call.name)
     if not (isinstance(found, type) and issubclass(found, Defence)):
         raise SpecError(f"{call.name} is not a defence", "name a subclass of aresbench.models.defences.Defence")
-    known = {f.name: f for f in fields(found)}
-    if call.args:
-        first = next(iter(known), "setting")
-        raise SpecError(f"{call.args[0]!r} in {spec!r} has no name", f"write {call.name}({first}={call.args[0]})")
-    for name in call.kwargs:
-        if name not in known:
-            hint = did_you_mean(name, known) or f"its settings are {', '.join(known) or 'none'}"
-            raise SpecError(f"{call.name} has no setting {name!r}", hint)
-    for name, f in known.items():
-        if f.default is MISSING and f.default_factory is MISSING and name not in call.kwargs:
-            raise SpecError(f"{call.name} needs {name}", f"write {call.name}({name}=…)")
-    return found(**{name: parse_value(value) for name, value in call.kwargs.items()})
+    return found(**settings_of(call, found, spec))
 
 
 def describe(defence: Defence) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from aresbench.core.words import duration
 from aresbench.training.images import batches, random_states_kept
 from aresbench.training.learner import make_learner
 from aresbench.training.loop import datasets, learn
@@ -35,11 +36,9 @@ class Forecast:
     device: str
 
     def __str__(self) -> str:
-        hours = self.updates * self.seconds_an_update / 3600
-        time_left = f"{hours:.1f} h" if hours >= 1.5 else f"{60 * hours:.0f} min"
         return (
             f"{self.images:,} images to learn from · {self.updates:,} updates of {self.gradients:,} image gradients · "
-            f"about {time_left} on {self.device}, if reading keeps up"
+            f"about {duration(self.updates * self.seconds_an_update)} on {self.device}, if reading keeps up"
         )
 
 

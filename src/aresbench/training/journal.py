@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from aresbench.core.errors import SpecError
+from aresbench.core.words import duration
 from aresbench.store.files import explain, write_atomic
 from aresbench.training.images import Batch
 from aresbench.training.learner import Learner
@@ -110,7 +111,7 @@ class Journal:
         left /= max(1, learner.step - self._first[0])
         self.tell(
             f"epoch {learner.epoch:.2f} of {learner.recipe.schedule.epochs} · loss {loss:.3f} · "
-            f"{gradients / seconds:,.0f} image gradients/s · {_duration(left)} left"
+            f"{gradients / seconds:,.0f} image gradients/s · {duration(left)} left"
         )
         self._losses, self._gradients, self._images, self._waited = [], [], 0, 0.0
         self._since = time.monotonic()
@@ -173,9 +174,3 @@ def _board(folder: Path) -> Any:
             'pip install "aresbench[tensorboard]", or leave it off: log.jsonl has the same numbers',
         ) from error
     return SummaryWriter(str(folder / "tensorboard"))
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from aresbench.attacks.settings import check_number
-from aresbench.core.errors import SpecError, did_you_mean
-from aresbench.core.spec import parse_call, parse_value
+from aresbench.core.errors import SpecError
+from aresbench.core.spec import parse_call, settings_of
 
 
 @dataclass(frozen=True)
@@ -107,13 +107,4 @@ def make_perturbation(spec: str) -> AWP | None:
     call = parse_call(spec)
     if call.name != "awp":
         raise SpecError(f"perturb = {spec!r} is no weight perturbation", 'write perturb = "awp(gamma=0.005)"')
-    if call.args:
-        raise SpecError(f"{call.args[0]!r} in {spec!r} has no name", f"write awp(gamma={call.args[0]})")
-    settings = ("gamma", "from_epoch")
-    for name in call.kwargs:
-        if name not in settings:
-            raise SpecError(
-                f"awp has no setting {name!r}",
-                did_you_mean(name, settings) or f"its settings are {', '.join(settings)}",
-            )
-    return AWP(**{name: parse_value(text) for name, text in call.kwargs.items()})
+    return AWP(**settings_of(call, AWP, spec))

@@ -5,15 +5,14 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
-from importlib import resources
 from math import isfinite
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
-from aresbench.core.errors import SpecError, UnknownName, did_you_mean
+from aresbench.core.builtin import file_names, read_file
+from aresbench.core.errors import SpecError, did_you_mean
 from aresbench.core.spec import parse_value
 from aresbench.training.checks import at_least, named
 from aresbench.training.recipe_parts import (
@@ -114,8 +113,7 @@ def _toml(value: Any) -> str:
 
 def recipe_names() -> list[str]:
     """Names of the built-in recipes."""
-    folder = resources.files("aresbench") / "recipes"
-    return sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith(".toml"))
+    return file_names("recipes")
 
 
 def load_recipe(name: str | Path, changes: Sequence[str] | Mapping[str, Any] = ()) -> Recipe:
@@ -129,28 +127,13 @@ def load_recipe(name: str | Path, changes: Sequence[str] | Mapping[str, Any] = (
         UnknownName: no such recipe or file.
         SpecError: a key or a value the recipe does not know; the nearest right key is named.
     """
-    text, where = str(name), str(name)
-    if text.endswith(".toml"):
-        path = Path(text).expanduser()
-        if not path.is_file():
-            raise UnknownName(f"there is no recipe file {text}", f"the path is relative to {Path.cwd()}")
-        body = path.read_text("utf-8")
-    elif text in recipe_names():
-        body = (resources.files("aresbench") / "recipes" / f"{text}.toml").read_text("utf-8")
-    else:
-        raise UnknownName(
-            f"there is no recipe called {text!r}",
-            did_you_mean(text, recipe_names()) or "`aresbench list recipes` shows them all",
-        )
-    try:
-        raw = tomllib.loads(body)
-    except tomllib.TOMLDecodeError as error:
-        raise SpecError(f"{where} is not valid TOML: {error}") from None
+    text = str(name)
+    raw = read_file("recipes", text, "`aresbench list recipes` shows them all")
     raw.setdefault("name", Path(text).stem)
     pairs = changes.items() if isinstance(changes, Mapping) else map(_pair, changes)
     for key, value in pairs:
-        _put(raw, key, value, where)
-    return read_recipe(raw, where)
+        _put(raw, key, value, text)
+    return read_recipe(raw, text)
 
 
 def read_recipe(raw: Mapping[str, Any], where: str) -> Recipe:

@@ -57,6 +57,20 @@ class KnownSource(Source):
         """
 
 
+def wants_weights(spec: str, options: Mapping[str, Any]) -> bool:
+    """Is the model asked for with its weights, or with ``?pretrained=false`` for the architecture alone?
+
+    Raises:
+        SpecError: neither true nor false, or random weights are asked for together with a file.
+    """
+    pretrained = options.get("pretrained", True)
+    if not isinstance(pretrained, bool):
+        raise SpecError(f"pretrained={pretrained!r} is neither true nor false")
+    if not pretrained and len(options) > 1:
+        raise SpecError(f"{spec} is asked for a file and for random weights", "leave one of the two out")
+    return pretrained
+
+
 def check_options(source: Source, spec: str, options: Mapping[str, Any]) -> None:
     """Refuse settings the source does not know.
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from aresbench.core.errors import ModelError, SpecError
+from aresbench.core.errors import ModelError
 from aresbench.models.robustbench import TITLE, Entry, entries, entry
-from aresbench.models.sources.base import KnownSource
+from aresbench.models.sources.base import KnownSource, wants_weights
 from aresbench.models.zoo import FOLDER
 
 if TYPE_CHECKING:
@@ -70,13 +70,7 @@ class RobustBenchSource(KnownSource):
         from aresbench.models.sources.timm import RANDOM
 
         one = entry(rest)
-        pretrained = options.get("pretrained", True)
-        if not isinstance(pretrained, bool):
-            raise SpecError(f"pretrained={pretrained!r} is neither true nor false")
-        if not pretrained and len(options) > 1:
-            raise SpecError(
-                f"robustbench:{rest} is asked for a file and for random weights", "leave one of the two out"
-            )
+        pretrained = wants_weights(f"robustbench:{rest}", options)
         module = package().build(one.name)
         left_out = _TOLD_OTHERWISE if pretrained else _TOLD_OTHERWISE | _OF_WEIGHTS
         card = {k: v for k, v in one.facts().items() if k not in left_out}

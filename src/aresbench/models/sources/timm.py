@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from aresbench.core.errors import ModelError, SpecError, UnknownName, did_you_mean
 from aresbench.core.preprocessing import Preprocessing
-from aresbench.models.sources.base import Source
+from aresbench.models.sources.base import Source, wants_weights
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,9 +41,7 @@ class TimmSource(Source):
         from aresbench.models.classifier import Classifier
         from aresbench.models.labels import imagenet_classes
 
-        pretrained = options.get("pretrained", True)
-        if not isinstance(pretrained, bool):
-            raise SpecError(f"pretrained={pretrained!r} is neither true nor false")
+        pretrained = wants_weights(f"timm:{rest}", options)
         name = resolve(rest) if pretrained else check_name(rest)
         module = build(name, pretrained=pretrained)
         known = facts(module)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from aresbench.core.errors import SpecError
 from aresbench.core.registry import find
-from aresbench.models.sources.base import KnownSource
+from aresbench.models.sources.base import KnownSource, wants_weights
 from aresbench.models.zoo import Entry, checkpoint_path, entries, entry, sources
 
 if TYPE_CHECKING:
@@ -54,11 +54,7 @@ class ZooSource(KnownSource):
         from aresbench.models.sources.timm import RANDOM
 
         one = entry(rest)
-        pretrained = options.get("pretrained", True)
-        if not isinstance(pretrained, bool):
-            raise SpecError(f"pretrained={pretrained!r} is neither true nor false")
-        if not pretrained and len(options) > 1:
-            raise SpecError(f"zoo:{rest} is asked for a file and for random weights", "leave one of the two out")
+        pretrained = wants_weights(f"zoo:{rest}", options)
         left_out = _TOLD_OTHERWISE if pretrained else _TOLD_OTHERWISE | _OF_WEIGHTS
         card = {k: v for k, v in one.facts().items() if k not in left_out}
         if not pretrained:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, fields
-
 from aresbench.attacks.load import make_attack
 from aresbench.core import registry
-from aresbench.core.errors import SpecError, did_you_mean
-from aresbench.core.spec import parse_call, parse_value
+from aresbench.core.errors import SpecError
+from aresbench.core.spec import parse_call, settings_of
 from aresbench.training.methods.base import Method
 from aresbench.training.recipe import Recipe
 
@@ -25,20 +23,7 @@ def make_method(spec: str) -> Method:
         raise SpecError(
             f"{call.name} is no training method", "name a subclass of aresbench.training.methods.base.Method"
         )
-    known = {f.name: f for f in fields(found)}
-    if call.args:
-        first = next(iter(known), "setting")
-        raise SpecError(f"{call.args[0]!r} in {spec!r} has no name", f"write {call.name}({first}={call.args[0]})")
-    for name in call.kwargs:
-        if name not in known:
-            raise SpecError(
-                f"{call.name} has no setting {name!r}",
-                did_you_mean(name, known) or f"its settings are {', '.join(known) or 'none'}",
-            )
-    missing = [name for name, f in known.items() if f.default is MISSING and name not in call.kwargs]
-    if missing:
-        raise SpecError(f"{call.name} needs {', '.join(missing)}", f"write {call.name}({missing[0]}=…)")
-    return found(**{name: parse_value(text) for name, text in call.kwargs.items()})
+    return found(**settings_of(call, found, spec))
 
 
 def fitting_method(recipe: Recipe) -> Method:
